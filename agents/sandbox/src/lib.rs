@@ -1,0 +1,1 @@
+//! The agent inside a sandbox: PID 1, exec, desktop, its own tunnel.

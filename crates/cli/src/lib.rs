@@ -1,0 +1,1 @@
+//! The wolfpack binary: the CLI, and wolfpack dev (everything in one process).

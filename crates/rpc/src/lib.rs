@@ -1,0 +1,1 @@
+//! How every gRPC server listens and every client calls.

@@ -1,0 +1,1 @@
+//! How every process starts and stops: config, telemetry, signals, supervised tasks.

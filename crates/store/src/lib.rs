@@ -1,0 +1,1 @@
+//! Pool, transaction helper, migrations runner, idempotency table, leases.

@@ -1,0 +1,1 @@
+//! For tests: in-process fleet, fake engine, fault relay, test CA.

@@ -1,0 +1,1 @@
+//! The tunnel: a listener agents accept() from, and a byte stream dialers hold.

@@ -1,0 +1,84 @@
+//! Who is calling.
+
+use crate::id::{ApiKeyId, ExecutionId, ProjectId, SandboxId, UserId, WolfId};
+
+/// What a user may do in a project; each role may do all that a lower one may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Creates, uses and deletes sandboxes.
+    Developer,
+    /// Manages keys, members and wolves of the project.
+    Admin,
+}
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A person or a program with an API key; it acts in the key's project.
+    User {
+        /// The user.
+        user: UserId,
+        /// The key.
+        key: ApiKeyId,
+        /// The project.
+        project: ProjectId,
+        /// The role there.
+        role: Role,
+        /// Whether the user manages the platform.
+        platform_admin: bool,
+    },
+    /// One of our services, by its certificate: its name, such as `scheduler`.
+    Service(String),
+    /// A wolf, by its certificate.
+    Wolf(WolfId),
+    /// A sandbox, by its token.
+    Sandbox {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// The project that owns it.
+        project: ProjectId,
+        /// The boot.
+        execution: ExecutionId,
+    },
+    /// Nobody in particular; only rpcs that are open to all see it.
+    Anonymous,
+}
+
+impl Principal {
+    /// The project the principal acts in, if it acts in one.
+    #[must_use]
+    pub fn project(&self) -> Option<&ProjectId> {
+        match self {
+            Self::User { project, .. } | Self::Sandbox { project, .. } => Some(project),
+            Self::Service(_) | Self::Wolf(_) | Self::Anonymous => None,
+        }
+    }
+
+    /// The kind of principal, for metrics: one of five words.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::User { .. } => "user",
+            Self::Service(_) => "service",
+            Self::Wolf(_) => "wolf",
+            Self::Sandbox { .. } => "sandbox",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+impl std::fmt::Display for Principal {
+    /// `users/{id}`, `services/{name}`, `wolves/{id}`, `sandboxes/{id}` or `anonymous`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User { user, .. } => write!(f, "users/{user}"),
+            Self::Service(name) => write!(f, "services/{name}"),
+            Self::Wolf(wolf) => write!(f, "wolves/{wolf}"),
+            Self::Sandbox { sandbox, .. } => write!(f, "sandboxes/{sandbox}"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The users' public port: gRPC by path, reflection, health, screenshots for curl.

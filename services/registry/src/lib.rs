@@ -1,0 +1,1 @@
+//! Wolves and identities: who is in the fleet, who may do what.

@@ -1,0 +1,1 @@
+//! The life of sandboxes: create, reconcile, exec, desktop.

@@ -1,0 +1,1 @@
+//! Placement: which wolf, which GPUs, and the reservation that holds them.

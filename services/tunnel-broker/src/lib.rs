@@ -1,0 +1,1 @@
+//! Tunnels and routes: agents attach, callers dial.

@@ -1,0 +1,1 @@
+//! Contract, integration, simulation, end-to-end and security suites.
