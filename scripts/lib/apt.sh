@@ -3,7 +3,7 @@
 
 # apt_install WHY PACKAGE...: installs what is missing of the packages, and says so first.
 apt_install() {
-    local why=$1 package
+    local why=$1 package log
     local -a missing=()
     shift
     for package in "$@"; do
@@ -15,8 +15,15 @@ apt_install() {
     say "installing Debian packages: ${missing[*]} ($why)"
     apt_refresh
     # Without recommends: docker.io alone would drag in criu, perl modules and needrestart, which asks questions.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-        -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "${missing[@]}" >/dev/null
+    log=$(mktemp)
+    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
+        -o DPkg::Lock::Timeout=300 "${missing[@]}" >"$log" 2>&1; then
+        tail -n 20 "$log" >&2
+        die "installing ${missing[*]} failed; the whole output is in $log"
+    fi
+    rm -f "$log"
+    # The shell remembers where programs were, also those that were nowhere.
+    hash -r
 }
 
 apt_installed() {

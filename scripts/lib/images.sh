@@ -21,7 +21,7 @@ images_base() {
     debian_base "$base_image"
 }
 
-# images_build FOLDER PARENT: builds the folder's Dockerfile as wolfpack/<name of the folder>:latest, unless one of the same making is there.
+# images_build FOLDER PARENT: builds the folder as wolfpack/<its name>:latest, unless one of the same making is there.
 images_build() {
     local folder=$1 parent=$2 name tag
     name=$(basename -- "$folder")
