@@ -9,6 +9,7 @@ pub mod page;
 pub mod principal;
 pub mod reason;
 pub mod reservation_state;
+pub mod sandbox_boot;
 pub mod sandbox_state;
 pub mod spiffe;
 
@@ -21,4 +22,5 @@ pub use id::{
 pub use principal::{Principal, Role};
 pub use reason::{Code, Reason};
 pub use reservation_state::ReservationState;
+pub use sandbox_boot::SandboxBoot;
 pub use sandbox_state::SandboxState;
