@@ -1,1 +1,2 @@
-//! Contract, integration, simulation, end-to-end and security suites.
+//! The suites of the whole system live in this package's test targets; what
+//! they share lives in `wolfpack-testkit`.
