@@ -2,6 +2,7 @@
 //! with their legal transitions, page tokens, and the one table of error
 //! reasons. No IO, no async, no gRPC.
 
+pub mod capacity;
 pub mod endpoint;
 pub mod fault;
 pub mod id;
