@@ -1,1 +1,11 @@
-//! For tests: in-process fleet, fake engine, fault relay, test CA.
+//! For tests only: a relay that breaks connections on demand, a collector of
+//! spans, a database per test, and a fleet of real processes.
+//!
+//! It is not a place for code that products need; nothing but tests depends on
+//! it, and a contract test asserts so.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
+
+pub mod fault_relay;
+pub mod span_collector;
+pub mod test_database;
