@@ -1,1 +1,4 @@
 //! Placement: which wolf, which GPUs, and the reservation that holds them.
+
+pub mod domain;
+pub mod placement;
