@@ -74,30 +74,47 @@ where
 {
     let defaults = serde_json::to_value(T::default())
         .map_err(|error| ConfigError::one(format!("the default cannot be written: {error}")))?;
-    let mut merged = layer(defaults, "the default");
+    let defaults = layer(defaults, "the default");
     let mut faults = Vec::new();
+    let mut layers = Vec::new();
     if let Some(path) = file {
-        match read_file(path) {
-            Ok(value) => merge(&mut merged, value),
-            Err(fault) => faults.push(fault),
-        }
+        let named = |value| (path.display().to_string(), value);
+        read_file(path).map_or_else(|fault| faults.push(fault), |value| layers.push(named(value)));
     }
     for (name, value) in sorted(env_prefix, variables) {
         match variable(env_prefix, &name, &value) {
-            Ok(value) => merge(&mut merged, value),
+            Ok(value) => layers.push((name, value)),
             Err(fault) => faults.push(fault),
         }
+    }
+    let mut merged = defaults.clone();
+    for (_, value) in &layers {
+        merge(&mut merged, value.clone());
     }
     match merged.try_deserialize::<T>() {
         Ok(loaded) => {
             faults.extend(loaded.faults());
-            if faults.is_empty() { Ok(loaded) } else { Err(ConfigError { faults }) }
+            if faults.is_empty() {
+                return Ok(loaded);
+            }
         }
         Err(error) => {
-            faults.push(error.to_string());
-            Err(ConfigError { faults })
+            let guilty = guilty::<T>(&defaults, &layers);
+            faults.extend(if guilty.is_empty() { vec![error.to_string()] } else { guilty });
         }
     }
+    Err(ConfigError { faults })
+}
+
+/// The parser stops at the first key that is unknown or of another type. Each
+/// layer tried alone tells which of them are at fault, all at once.
+fn guilty<T: DeserializeOwned>(defaults: &Value, layers: &[(String, Value)]) -> Vec<String> {
+    let alone = |(name, value): &(String, Value)| {
+        let mut merged = defaults.clone();
+        merge(&mut merged, value.clone());
+        merged.try_deserialize::<T>().err().map(|error| format!("{name}: {error}"))
+    };
+    layers.iter().filter_map(alone).collect()
 }
 
 fn read_file(path: &Path) -> Result<Value, String> {

@@ -119,8 +119,14 @@ fn every_fault_is_told_at_once() {
 fn unknown_keys_are_refused_wherever_they_come_from() {
     let error = with(Some("[inner]\nsiez = 9\n"), &[]).unwrap_err().to_string();
     assert!(error.contains("siez") && error.contains("config.toml"), "{error}");
-    let error = with(None, &[("WP_TEST__INNER__SIEZ", "9")]).unwrap_err().to_string();
-    assert!(error.contains("siez"), "{error}");
+    let error = with(None, &[("WP_TEST__INNER__SIEZ", "9"), ("WP_TEST__INNER__SIZE", "x")]);
+    let error = error.unwrap_err();
+    assert_eq!(error.faults().len(), 2, "{error}");
+    let error = error.to_string();
+    assert!(
+        error.contains("WP_TEST__INNER__SIEZ") && error.contains("WP_TEST__INNER__SIZE"),
+        "{error}"
+    );
     assert!(with(Some("inner = 3"), &[]).is_err());
 }
 
