@@ -1,0 +1,153 @@
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use wolfpack_types::capacity::{Grant, Holding};
+use wolfpack_types::{ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
+
+use super::*;
+use crate::engine::hardening::violations;
+use crate::engine::{ImageConfig, Network};
+use crate::sandbox::{Goods, Identity, Parts};
+
+fn any_gpu() -> impl Strategy<Value = GpuAccess> {
+    prop_oneof![
+        "[A-Za-z0-9:.-]{1,40}".prop_map(|id| GpuAccess::Nvidia { id }),
+        (0u8..4).prop_map(|n| GpuAccess::Nodes(vec![
+            PathBuf::from(format!("/dev/dri/renderD{}", 128 + u32::from(n))),
+            PathBuf::from("/dev/kfd"),
+        ])),
+    ]
+}
+
+fn any_image() -> impl Strategy<Value = ImageConfig> {
+    let word = "[ -~]{0,20}";
+    (
+        prop::collection::vec(word, 0..3),
+        prop::collection::vec(("(LD_[A-Z]{1,8}|[A-Z_]{1,10})", word), 0..6),
+        word,
+        word,
+    )
+        .prop_map(|(entrypoint, env, user, working_dir)| ImageConfig {
+            id: "sha256:0".to_owned(),
+            command: entrypoint.clone(),
+            entrypoint,
+            env,
+            user,
+            working_dir,
+        })
+}
+
+fn any_goods() -> impl Strategy<Value = Goods> {
+    (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
+        |(cpu_milli, memory_bytes, disk_bytes, pids, desktop)| Goods {
+            holding: Holding { cpu_milli, memory_bytes, disk_bytes, desktop, grant: Grant::default() },
+            pids,
+        },
+    )
+}
+
+fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
+    let id = "[a-z0-9-]{1,64}";
+    (
+        (id, id, any::<i64>(), "[A-Za-z0-9._:/@-]{1,80}"),
+        any_goods(),
+        any_image(),
+        prop::option::of(0u32..1024),
+        prop::collection::vec(any_gpu(), 0..4),
+    )
+        .prop_map(|((sandbox, project, owner_epoch, reference), goods, image, host_cpus, gpus)| {
+            let identity = Identity {
+                wolf: WolfId::new(),
+                sandbox: SandboxId::parse(&sandbox).unwrap(),
+                project: ProjectId::parse(&project).unwrap(),
+                execution: ExecutionId::new(),
+                reservation: ReservationId::new(),
+                owner_epoch,
+            };
+            let network = Network { name: "wolfpack-x".into(), gateway: Ipv4Addr::new(172, 20, 0, 1) };
+            let spec = ContainerSpec::new(&Parts {
+                identity: &identity,
+                goods: &goods,
+                image: (&reference, &image),
+                host_cpus,
+                network: &network,
+                boot_dir: &Path::new("/var/lib/wolfpack/sandboxes").join(&sandbox),
+                bin_dir: Path::new("/var/lib/wolfpack/bin/0"),
+                gpus: &gpus,
+            });
+            (serde_json::to_value(body(&spec)).unwrap(), gpus, image)
+        })
+}
+
+proptest! {
+    #[test]
+    fn every_container_is_hardened((body, gpus, image) in any_body()) {
+        prop_assert_eq!(violations(&body["HostConfig"]), Vec::<String>::new());
+        prop_assert_eq!(&body["User"], "0:0");
+        prop_assert_eq!(&body["Entrypoint"], &json!(["/run/wolfpack/bin/wolfpack-sandbox-agent"]));
+        prop_assert_eq!(&body["Cmd"], &json!([]));
+        for label in body["Labels"].as_object().unwrap().keys() {
+            prop_assert!(label.starts_with("wolfpack."), "{label}");
+        }
+        let env = body["Env"].as_array().unwrap();
+        for name in env {
+            // A name alone takes the image's variable away; nothing is ever set.
+            prop_assert!(!name.as_str().unwrap().contains('='));
+        }
+        if !gpus.is_empty() {
+            for (name, _) in image.env.iter().filter(|(name, _)| name.starts_with("LD_")) {
+                prop_assert!(env.iter().any(|dropped| dropped == name), "{name} reaches the hook");
+            }
+        }
+        let granted = body["HostConfig"]["Devices"].as_array().unwrap().len()
+            + body["HostConfig"]["DeviceRequests"].as_array().unwrap().len();
+        prop_assert_eq!(granted == 0, gpus.is_empty());
+    }
+
+    /// The predicate must see each control go: one broken rule a mutation.
+    #[test]
+    fn every_loosened_control_is_seen((body, _, _) in any_body(), which in 0usize..30) {
+        let mut host = body["HostConfig"].clone();
+        let (name, value) = loosened(which);
+        host[name] = value.clone();
+        prop_assert!(!violations(&host).is_empty(), "{name} = {value} goes unnoticed");
+    }
+}
+
+fn loosened(which: usize) -> (&'static str, Value) {
+    let all = [
+        ("Privileged", json!(true)),
+        ("CapAdd", json!(["SYS_ADMIN"])),
+        ("CapDrop", json!([])),
+        ("CapDrop", json!(["NET_RAW"])),
+        ("SecurityOpt", json!([])),
+        ("SecurityOpt", json!(["no-new-privileges", "seccomp=unconfined"])),
+        ("SecurityOpt", json!(["no-new-privileges:false"])),
+        ("PidMode", json!("host")),
+        ("IpcMode", json!("host")),
+        ("IpcMode", json!("shareable")),
+        ("UTSMode", json!("host")),
+        ("UsernsMode", json!("host")),
+        ("CgroupnsMode", json!("host")),
+        ("NetworkMode", json!("host")),
+        ("NetworkMode", json!("container:abc")),
+        ("Memory", json!(0)),
+        ("MemorySwap", json!(-1)),
+        ("NanoCpus", Value::Null),
+        ("PidsLimit", json!(-1)),
+        ("OomKillDisable", json!(true)),
+        ("Binds", json!(["/var/run/docker.sock:/var/run/docker.sock"])),
+        ("Mounts", json!([{"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/run/wolfpack"}])),
+        ("Mounts", json!([{"Type": "bind", "Source": "/var/lib/x", "Target": "/host"}])),
+        ("Devices", json!([{"PathOnHost": "/dev/mem"}])),
+        ("DeviceRequests", json!([{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}])),
+        ("DeviceCgroupRules", json!(["a *:* rwm"])),
+        ("MaskedPaths", json!([])),
+        ("ReadonlyPaths", json!([])),
+        ("LogConfig", json!({"Type": "json-file", "Config": {}})),
+        ("Sysctls", json!({"net.ipv4.ip_forward": "1"})),
+    ];
+    all[which].clone()
+}

@@ -1,0 +1,336 @@
+//! A Docker engine behind the [`Engine`] trait, by bollard, on a unix socket.
+//!
+//! bollard's own timeout covers response headers only, so every call here has
+//! a deadline over the whole of it. The connection is made at first use and
+//! again after the engine was away, since it may come back as another version.
+
+mod body;
+mod map;
+mod streams;
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use bollard::errors::Error as BollardError;
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::sync::{Mutex, mpsc};
+
+use super::{
+    Container, Engine, EngineError, EngineEvent, EngineInfo, ImageConfig, LogChunk, Network,
+    PullProgress, hardening,
+};
+use crate::sandbox::ContainerSpec;
+
+/// Docker 20.10: cgroup namespaces, cgroup v2, device requests.
+const API_FLOOR: (usize, usize, &str) = (1, 41, "1.41 (Docker 20.10)");
+/// bollard's own bound, above every deadline of ours.
+const CLIENT_TIMEOUT_SECONDS: u64 = 3_600;
+
+/// Deadlines by call. They bound a hang; a working engine needs milliseconds.
+const QUICK: Duration = Duration::from_secs(10);
+const NETWORK: Duration = Duration::from_secs(20);
+const CREATE: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(90);
+const REMOVE: Duration = Duration::from_secs(90);
+/// A container that another call is removing: how long and how often to look.
+const REMOVAL_POLL: Duration = Duration::from_millis(100);
+
+/// A Docker engine on a unix socket.
+#[derive(Debug, Clone)]
+pub struct DockerEngine {
+    connection: Arc<Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: PathBuf,
+    client: ArcSwapOption<Docker>,
+    connecting: Mutex<()>,
+}
+
+impl Connection {
+    async fn client(&self) -> Result<Arc<Docker>, EngineError> {
+        if let Some(client) = self.client.load_full() {
+            return Ok(client);
+        }
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(client) = self.client.load_full() {
+            return Ok(client);
+        }
+        let connect = async {
+            let path = self.socket.to_string_lossy();
+            Docker::connect_with_unix(&path, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)?
+                .negotiate_version()
+                .await
+        };
+        let docker = within("say its version", QUICK, connect).await?;
+        let version = docker.client_version();
+        if (version.major_version, version.minor_version) < (API_FLOOR.0, API_FLOOR.1) {
+            let have = format!("{}.{}", version.major_version, version.minor_version);
+            return Err(EngineError::TooOld { have, need: API_FLOOR.2 });
+        }
+        let docker = Arc::new(docker);
+        self.client.store(Some(docker.clone()));
+        Ok(docker)
+    }
+}
+
+impl DockerEngine {
+    /// The engine at this socket; nothing is connected yet.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            connection: Arc::new(Connection {
+                socket: socket.to_owned(),
+                client: ArcSwapOption::empty(),
+                connecting: Mutex::new(()),
+            }),
+        }
+    }
+
+    /// A stream that connects first.
+    fn stream<T: Send + 'static>(
+        &self,
+        open: impl FnOnce(&Docker) -> BoxStream<'static, Result<T, EngineError>> + Send + 'static,
+    ) -> BoxStream<'static, Result<T, EngineError>> {
+        let connection = self.connection.clone();
+        stream::once(async move { connection.client().await.map(|client| open(&client)) })
+            .try_flatten()
+            .boxed()
+    }
+
+    async fn client(&self) -> Result<Arc<Docker>, EngineError> {
+        self.connection.client().await
+    }
+
+    /// Runs one call with its deadline; an engine that went away is asked for
+    /// its version again next time.
+    async fn call<T, F, Fut>(
+        &self,
+        doing: &'static str,
+        deadline: Duration,
+        call: F,
+    ) -> Result<T, EngineError>
+    where
+        F: FnOnce(Arc<Docker>) -> Fut,
+        Fut: Future<Output = Result<T, BollardError>>,
+    {
+        let client = self.client().await?;
+        let result = within(doing, deadline, call(client)).await;
+        if matches!(result, Err(EngineError::Unreachable(_))) {
+            self.connection.client.store(None);
+        }
+        result
+    }
+
+    async fn inspect_network(&self, name: &str) -> Result<Option<Ipv4Addr>, EngineError> {
+        let found = self
+            .call("inspect a network", QUICK, |client| {
+                let name = name.to_owned();
+                async move { client.inspect_network(&name, None::<InspectNetworkOptions>).await }
+            })
+            .await;
+        match found {
+            Ok(network) => map::gateway(&network).map(Some).ok_or_else(|| {
+                EngineError::Unreadable(format!("network {name} has no IPv4 gateway; remove it"))
+            }),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn within<T>(
+    doing: &'static str,
+    deadline: Duration,
+    call: impl Future<Output = Result<T, BollardError>>,
+) -> Result<T, EngineError> {
+    match tokio::time::timeout(deadline, call).await {
+        Ok(result) => result.map_err(map::error),
+        Err(_) => Err(EngineError::Deadline { doing, within: deadline }),
+    }
+}
+
+#[async_trait]
+impl Engine for DockerEngine {
+    async fn info(&self) -> Result<EngineInfo, EngineError> {
+        let info = self
+            .call("say what it is", QUICK, |client| async move { client.info().await })
+            .await?;
+        Ok(map::info(info))
+    }
+
+    async fn ensure_network(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Network, EngineError> {
+        let network = |gateway| Network { name: name.to_owned(), gateway };
+        if let Some(gateway) = self.inspect_network(name).await? {
+            return Ok(network(gateway));
+        }
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            options: Some(HashMap::from([(
+                "com.docker.network.bridge.enable_icc".to_owned(),
+                "false".to_owned(),
+            )])),
+            labels: Some(labels.clone().into_iter().collect()),
+            ..NetworkCreateRequest::default()
+        };
+        let made = self
+            .call("make a network", NETWORK, |client| async move {
+                client.create_network(request).await
+            })
+            .await;
+        match made {
+            // Somebody made it meanwhile: theirs is as good.
+            Ok(_) | Err(EngineError::Conflict(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let gateway = self.inspect_network(name).await?;
+        gateway.map(network).ok_or_else(|| {
+            EngineError::NotFound(format!("network {name} was removed while it was made"))
+        })
+    }
+
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
+        let removed = self
+            .call("remove a network", NETWORK, |client| async move {
+                client.remove_network(name).await
+            })
+            .await;
+        match removed {
+            Err(EngineError::NotFound(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn image(&self, reference: &str) -> Result<Option<ImageConfig>, EngineError> {
+        let image = self
+            .call("inspect an image", QUICK, |client| async move {
+                client.inspect_image(reference).await
+            })
+            .await;
+        match image {
+            Ok(image) => Ok(Some(map::image(image))),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn pull(
+        &self,
+        reference: &str,
+        progress: mpsc::Sender<PullProgress>,
+    ) -> Result<(), EngineError> {
+        streams::pull(self.client().await?.as_ref(), reference, progress).await
+    }
+
+    async fn create(&self, name: &str, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let request = body::body(spec);
+        // The builder cannot make anything else; should that ever change, no
+        // container comes of it.
+        let broken = serde_json::to_value(&request.host_config).map_or_else(
+            |error| vec![error.to_string()],
+            |host_config| hardening::violations(&host_config),
+        );
+        if !broken.is_empty() {
+            let message = EngineError::words(&broken.join("; "));
+            return Err(EngineError::Refused { status: 403, message });
+        }
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        self.call("make a container", CREATE, |client| async move {
+            client.create_container(Some(options), request).await
+        })
+        .await
+        .map(|made| made.id)
+    }
+
+    async fn start(&self, container: &str) -> Result<(), EngineError> {
+        self.call("start a container", START, |client| async move {
+            client.start_container(container, None::<StartContainerOptions>).await
+        })
+        .await
+    }
+
+    async fn remove(&self, container: &str) -> Result<(), EngineError> {
+        let removal = async {
+            loop {
+                let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+                let removed = self
+                    .call("remove a container", REMOVE, |client| async move {
+                        client.remove_container(container, Some(options)).await
+                    })
+                    .await;
+                match removed {
+                    Ok(()) | Err(EngineError::NotFound(_)) => return Ok(()),
+                    // Another removal is under way: it is gone when it is gone.
+                    Err(EngineError::Conflict(_)) => tokio::time::sleep(REMOVAL_POLL).await,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        match tokio::time::timeout(REMOVE, removal).await {
+            Ok(result) => result,
+            Err(_) => Err(EngineError::Deadline { doing: "remove a container", within: REMOVE }),
+        }
+    }
+
+    async fn list(&self, label: &str, value: &str) -> Result<Vec<Container>, EngineError> {
+        let filters = HashMap::from([("label", vec![format!("{label}={value}")])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found = self
+            .call("list containers", QUICK, |client| async move {
+                client.list_containers(Some(options)).await
+            })
+            .await?;
+        Ok(found.into_iter().filter_map(map::summary).collect())
+    }
+
+    async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError> {
+        let found = self
+            .call("inspect a container", QUICK, |client| async move {
+                client.inspect_container(container, None::<InspectContainerOptions>).await
+            })
+            .await;
+        match found {
+            Ok(found) => map::container(found).map(Some),
+            Err(EngineError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn events(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> BoxStream<'static, Result<EngineEvent, EngineError>> {
+        let (label, value) = (label.to_owned(), value.to_owned());
+        self.stream(move |client| streams::events(client, &label, &value))
+    }
+
+    fn logs(
+        &self,
+        container: &str,
+        follow: bool,
+        tail: Option<u32>,
+    ) -> BoxStream<'static, Result<LogChunk, EngineError>> {
+        let container = container.to_owned();
+        self.stream(move |client| streams::logs(client, &container, follow, tail))
+    }
+}

@@ -1,0 +1,140 @@
+//! What must be true of every sandbox's container, as a predicate over the
+//! engine's own `HostConfig` JSON: of the request before it is sent, and of
+//! what `docker inspect` shows afterwards. Written against the engine's fields,
+//! not against the builder, and closed: a field that is not named here must be
+//! at the engine's default.
+
+use serde_json::Value;
+
+const CAPABILITIES: [&str; 7] =
+    ["SETUID", "SETGID", "SETPCAP", "CHOWN", "KILL", "DAC_OVERRIDE", "FOWNER"];
+const MOUNT_TARGETS: [(&str, bool); 2] =
+    [("/run/wolfpack", false), ("/run/wolfpack/bin", true)];
+/// Fields with a rule below, and fields that harm nobody whatever they are.
+const KNOWN: [&str; 26] = [
+    "NanoCpus", "Memory", "MemorySwap", "PidsLimit", "ShmSize", "CapDrop", "CapAdd",
+    "SecurityOpt", "IpcMode", "CgroupnsMode", "NetworkMode", "ExtraHosts", "Mounts", "Devices",
+    "DeviceRequests", "LogConfig", "RestartPolicy", "MaskedPaths", "ReadonlyPaths", "Runtime",
+    "PidMode", "UTSMode", "UsernsMode", "OomKillDisable", "MemorySwappiness", "Isolation",
+];
+
+/// Every rule that this `HostConfig` breaks; empty for a hardened container.
+#[must_use]
+pub fn violations(host_config: &Value) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut rule = |holds: bool, words: String| {
+        if !holds {
+            broken.push(words);
+        }
+    };
+    let field = |name: &str| host_config.get(name).unwrap_or(&Value::Null);
+    let number = |name: &str| field(name).as_i64().unwrap_or(0);
+
+    rule(number("NanoCpus") > 0, "the cpu is not limited".into());
+    rule(number("Memory") > 0, "the memory is not limited".into());
+    rule(number("MemorySwap") == number("Memory"), "swap is not limited to none".into());
+    rule(number("PidsLimit") > 0, "processes are not limited".into());
+    rule(number("ShmSize") <= number("Memory"), "shared memory is larger than memory".into());
+    rule(field("OomKillDisable").as_bool() != Some(true), "the oom killer is off".into());
+
+    rule(strings(field("CapDrop")) == ["ALL"], "not all capabilities are dropped".into());
+    for capability in strings(field("CapAdd")) {
+        let name = capability.strip_prefix("CAP_").unwrap_or(capability);
+        rule(CAPABILITIES.contains(&name), format!("capability {capability} is added"));
+    }
+    let options = strings(field("SecurityOpt"));
+    rule(
+        options.len() == 1 && matches!(options[0], "no-new-privileges" | "no-new-privileges:true"),
+        format!("security options are {options:?}"),
+    );
+    for masked in ["MaskedPaths", "ReadonlyPaths"] {
+        // An empty list takes the engine's own away; absent keeps them.
+        rule(field(masked).as_array().is_none_or(|list| !list.is_empty()), format!("{masked} is empty"));
+    }
+
+    for (name, allowed) in [
+        ("PidMode", ["", "private"]),
+        ("UTSMode", ["", "private"]),
+        ("UsernsMode", ["", "private"]),
+        ("IpcMode", ["none", "private"]),
+        ("CgroupnsMode", ["private", "private"]),
+        ("Isolation", ["", "default"]),
+    ] {
+        let mode = field(name).as_str().unwrap_or("");
+        rule(allowed.contains(&mode), format!("{name} is {mode:?}"));
+    }
+    let network = field("NetworkMode").as_str().unwrap_or("");
+    rule(
+        !matches!(network, "" | "host" | "bridge" | "default") && !network.starts_with("container:"),
+        format!("the network is {network:?}"),
+    );
+
+    for mount in list(field("Mounts")) {
+        rule(mount_ok(mount), format!("mount {mount}"));
+    }
+    for device in list(field("Devices")) {
+        let path = device.get("PathOnHost").and_then(Value::as_str).unwrap_or("");
+        rule(
+            (path.starts_with("/dev/dri/") || path == "/dev/kfd") && !path.contains(".."),
+            format!("device {path:?}"),
+        );
+    }
+    for request in list(field("DeviceRequests")) {
+        let named = !list(request.get("DeviceIDs").unwrap_or(&Value::Null)).is_empty();
+        let counted = request.get("Count").and_then(Value::as_i64).unwrap_or(0) != 0;
+        let nvidia = request.get("Driver").and_then(Value::as_str) == Some("nvidia");
+        rule(named && !counted && nvidia, format!("device request {request}"));
+    }
+
+    let log = field("LogConfig");
+    let log_option = |name: &str| log.get("Config").and_then(|config| config.get(name)).is_some();
+    rule(
+        log.get("Type").and_then(Value::as_str) == Some("json-file")
+            && log_option("max-size")
+            && log_option("max-file"),
+        "logs are not bounded".into(),
+    );
+    let restart = field("RestartPolicy").get("Name").and_then(Value::as_str).unwrap_or("");
+    rule(matches!(restart, "" | "no"), format!("it restarts: {restart:?}"));
+
+    match host_config.as_object() {
+        Some(fields) => {
+            for (name, value) in fields {
+                rule(KNOWN.contains(&name.as_str()) || is_default(value), format!("{name} is {value}"));
+            }
+        }
+        None => rule(false, "there is no host configuration".into()),
+    }
+    broken
+}
+
+fn mount_ok(mount: &Value) -> bool {
+    let text = |name: &str| mount.get(name).and_then(Value::as_str).unwrap_or("");
+    let read_only = mount.get("ReadOnly").and_then(Value::as_bool).unwrap_or(false);
+    let source = text("Source");
+    MOUNT_TARGETS.contains(&(text("Target"), read_only))
+        && text("Type") == "bind"
+        && source.starts_with('/')
+        && !source.contains("..")
+        && !source.ends_with(".sock")
+        && source.matches('/').count() >= 2
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    list(value).iter().filter_map(Value::as_str).collect()
+}
+
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(is_default),
+        Value::Object(fields) => fields.values().all(is_default),
+    }
+}

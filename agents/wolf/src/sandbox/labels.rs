@@ -1,0 +1,172 @@
+//! The labels of a sandbox's container. They are the agent's memory: after a
+//! restart all it held is read back from them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use wolfpack_types::capacity::{Grant, Holding};
+use wolfpack_types::{ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
+
+/// The sandbox's id.
+pub const SANDBOX: &str = "wolfpack.sandbox";
+/// The id of the project that owns it.
+pub const PROJECT: &str = "wolfpack.project";
+/// The boot's id.
+pub const EXECUTION: &str = "wolfpack.execution";
+/// The reservation's id.
+pub const RESERVATION: &str = "wolfpack.reservation";
+/// The epoch of the manager's owner that asked for it.
+pub const OWNER_EPOCH: &str = "wolfpack.owner_epoch";
+/// The wolf's id; what the agent lists and watches by.
+pub const WOLF: &str = "wolfpack.wolf";
+/// What the sandbox holds of the wolf, as JSON.
+pub const GOODS: &str = "wolfpack.goods";
+
+/// Who a container is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The wolf it is on.
+    pub wolf: WolfId,
+    /// The sandbox.
+    pub sandbox: SandboxId,
+    /// Its project.
+    pub project: ProjectId,
+    /// The boot.
+    pub execution: ExecutionId,
+    /// What holds its goods.
+    pub reservation: ReservationId,
+    /// Epoch of the manager's owner that asked for it.
+    pub owner_epoch: i64,
+}
+
+/// What a sandbox holds of its wolf, with the limits that follow from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Goods {
+    /// The amounts.
+    pub holding: Holding,
+    /// The most processes and threads at a time; zero for the default.
+    pub pids: u32,
+}
+
+/// [`Goods`] as they are written in a label.
+#[derive(Serialize, Deserialize)]
+struct GoodsLabel {
+    cpu_milli: u64,
+    memory_bytes: u64,
+    #[serde(default)]
+    disk_bytes: u64,
+    #[serde(default)]
+    pids: u32,
+    #[serde(default)]
+    desktop: bool,
+    #[serde(default)]
+    gpus: Vec<String>,
+    #[serde(default)]
+    gpu_share_milli: u32,
+}
+
+/// Writes identity and goods as labels.
+#[must_use]
+pub fn write(identity: &Identity, goods: &Goods) -> BTreeMap<String, String> {
+    let label = GoodsLabel {
+        cpu_milli: goods.holding.cpu_milli,
+        memory_bytes: goods.holding.memory_bytes,
+        disk_bytes: goods.holding.disk_bytes,
+        pids: goods.pids,
+        desktop: goods.holding.desktop,
+        gpus: goods.holding.grant.devices.clone(),
+        gpu_share_milli: goods.holding.grant.share_milli,
+    };
+    [
+        (WOLF, identity.wolf.to_string()),
+        (SANDBOX, identity.sandbox.to_string()),
+        (PROJECT, identity.project.to_string()),
+        (EXECUTION, identity.execution.to_string()),
+        (RESERVATION, identity.reservation.to_string()),
+        (OWNER_EPOCH, identity.owner_epoch.to_string()),
+        (GOODS, serde_json::json!(label).to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+/// Reads back what [`write`] wrote; `None` for a container that is not one of
+/// ours or whose labels were damaged.
+#[must_use]
+pub fn read(labels: &BTreeMap<String, String>) -> Option<(Identity, Goods)> {
+    let get = |key: &str| labels.get(key).map(String::as_str);
+    let identity = Identity {
+        wolf: WolfId::parse(get(WOLF)?).ok()?,
+        sandbox: SandboxId::parse(get(SANDBOX)?).ok()?,
+        project: ProjectId::parse(get(PROJECT)?).ok()?,
+        execution: ExecutionId::parse(get(EXECUTION)?).ok()?,
+        reservation: ReservationId::parse(get(RESERVATION)?).ok()?,
+        owner_epoch: get(OWNER_EPOCH)?.parse().ok()?,
+    };
+    let label: GoodsLabel = serde_json::from_str(get(GOODS)?).ok()?;
+    let goods = Goods {
+        holding: Holding {
+            cpu_milli: label.cpu_milli,
+            memory_bytes: label.memory_bytes,
+            disk_bytes: label.disk_bytes,
+            desktop: label.desktop,
+            grant: Grant { devices: label.gpus, share_milli: label.gpu_share_milli },
+        },
+        pids: label.pids,
+    };
+    Some((identity, goods))
+}
+
+/// The name of a sandbox's container.
+#[must_use]
+pub fn container_name(sandbox: &SandboxId) -> String {
+    format!("wolfpack-{sandbox}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn identity() -> Identity {
+        Identity {
+            wolf: WolfId::new(),
+            sandbox: SandboxId::new(),
+            project: ProjectId::new(),
+            execution: ExecutionId::new(),
+            reservation: ReservationId::new(),
+            owner_epoch: 7,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(
+            cpu_milli: u64, memory_bytes: u64, disk_bytes: u64, pids: u32, desktop: bool,
+            devices in prop::collection::vec("[ -~]{1,40}", 0..4), share_milli in 0u32..=1000,
+        ) {
+            let identity = identity();
+            let goods = Goods {
+                holding: Holding {
+                    cpu_milli, memory_bytes, disk_bytes, desktop,
+                    grant: Grant { devices, share_milli },
+                },
+                pids,
+            };
+            let labels = write(&identity, &goods);
+            prop_assert!(labels.keys().all(|key| key.starts_with("wolfpack.")));
+            prop_assert_eq!(read(&labels), Some((identity, goods)));
+        }
+
+        #[test]
+        fn damaged_labels_are_not_ours(lost in 0usize..7, value in "[A-Z ]{0,3}") {
+            let mut labels = write(&identity(), &Goods::default());
+            let key = labels.keys().nth(lost).cloned().unwrap_or_default();
+            labels.insert(key.clone(), value);
+            prop_assert_eq!(read(&labels), None);
+            labels.remove(&key);
+            prop_assert_eq!(read(&labels), None);
+        }
+    }
+}
