@@ -1,1 +1,4 @@
 //! The life of sandboxes: create, reconcile, exec, desktop.
+
+pub mod domain;
+pub mod store;

@@ -1,0 +1,274 @@
+//! The one function that says what to do next.
+
+use wolfpack_types::{Reason, SandboxState};
+
+use crate::domain::facts::{AgentFact, ContainerFact, Facts, WolfFact};
+use crate::domain::record::{Boot, Exit, Failure, Record, ReleaseAs};
+use crate::domain::step::Step;
+
+/// What to do next for a sandbox with this row, given what is seen.
+#[must_use]
+pub fn decide(record: &Record, facts: &Facts) -> Step {
+    match record.state {
+        SandboxState::Pending => Step::BeginScheduling,
+        SandboxState::Scheduling => scheduling(record, facts),
+        SandboxState::Pulling | SandboxState::Starting | SandboxState::Running => {
+            match &record.boot {
+                Some(boot) => on_wolf(record.state, boot, facts),
+                None => Step::Fail(Failure::new(Reason::Internal, "its placement is missing")),
+            }
+        }
+        SandboxState::Lost => match &record.boot {
+            Some(boot) => lost(boot, facts),
+            None => Step::Fail(Failure::new(Reason::Internal, "its placement is missing")),
+        },
+        SandboxState::Deleting => clear_away(record, facts).unwrap_or(Step::MarkDeleted),
+        SandboxState::Failed => clear_away(record, facts).unwrap_or(Step::Settled),
+        SandboxState::Deleted => Step::Settled,
+    }
+}
+
+fn scheduling(record: &Record, facts: &Facts) -> Step {
+    if record.live_boot().is_some() {
+        return match facts.wolf {
+            WolfFact::Offline | WolfFact::Gone => Step::Abandon(ReleaseAs::Lost),
+            WolfFact::Unknown | WolfFact::Present if facts.overdue => {
+                Step::Abandon(ReleaseAs::Released)
+            }
+            WolfFact::Unknown | WolfFact::Present => Step::CreateOnWolf,
+        };
+    }
+    if let Some(step) = clear_away(record, facts) {
+        return step;
+    }
+    if record.attempt >= facts.placements_allowed {
+        let tried = record.attempt;
+        return Step::Fail(Failure::new(
+            Reason::NoWolfFits,
+            format!("{tried} placements were given up, the last because: {}", record.message),
+        ));
+    }
+    if facts.overdue {
+        return Step::Fail(Failure::new(Reason::NoWolfFits, record.message.clone()));
+    }
+    Step::Place
+}
+
+fn on_wolf(state: SandboxState, boot: &Boot, facts: &Facts) -> Step {
+    match facts.wolf {
+        WolfFact::Gone => return Step::Fail(wolf_gone(boot)),
+        WolfFact::Offline => return Step::MarkLost,
+        WolfFact::Unknown | WolfFact::Present => {}
+    }
+    if let ContainerFact::Exited(exit) = facts.container {
+        return Step::Fail(exited(exit));
+    }
+    let pulling = state == SandboxState::Pulling;
+    if facts.reservation_ended && !boot.confirmed {
+        return if pulling {
+            Step::Abandon(ReleaseAs::Released)
+        } else {
+            Step::Fail(Failure::new(
+                Reason::ReservationNotLive,
+                "its reservation ended before it could be bound; create it again",
+            ))
+        };
+    }
+    if !boot.confirmed {
+        return Step::Confirm;
+    }
+    if !pulling && facts.container == ContainerFact::Absent {
+        return Step::Fail(container_gone(boot));
+    }
+    match state {
+        SandboxState::Running => Step::Settled,
+        SandboxState::Starting if facts.agent == AgentFact::Ready => Step::MarkRunning,
+        _ if facts.overdue => Step::Fail(Failure::new(
+            Reason::StartTimeout,
+            if pulling {
+                "the container was not started in time; look at the wolf's engine and the size of the image"
+            } else {
+                "the agent in the sandbox did not become ready in time; its last output may say why"
+            },
+        )),
+        SandboxState::Starting => Step::AwaitAgent,
+        _ => Step::CreateOnWolf,
+    }
+}
+
+fn lost(boot: &Boot, facts: &Facts) -> Step {
+    match facts.wolf {
+        WolfFact::Gone => return Step::Fail(wolf_gone(boot)),
+        WolfFact::Offline | WolfFact::Unknown => return Step::Wait,
+        WolfFact::Present => {}
+    }
+    match facts.container {
+        ContainerFact::Unknown => Step::Wait,
+        ContainerFact::Exited(exit) => Step::Fail(exited(exit)),
+        ContainerFact::Running if boot.ran => Step::Recover(SandboxState::Running),
+        ContainerFact::Running => Step::Recover(SandboxState::Starting),
+        ContainerFact::Absent | ContainerFact::Created if !boot.started => {
+            Step::Recover(SandboxState::Pulling)
+        }
+        ContainerFact::Absent | ContainerFact::Created => Step::Fail(container_gone(boot)),
+    }
+}
+
+/// The next thing to clear away of a boot that is over; `None` when nothing of
+/// it is left. The container goes first: goods are free only when it is gone.
+fn clear_away(record: &Record, facts: &Facts) -> Option<Step> {
+    let boot = record.boot.as_ref()?;
+    if boot.holds.container {
+        return Some(match facts.wolf {
+            WolfFact::Gone => Step::ForgetContainer,
+            // Another placement need not wait for it: as an orphan it is
+            // removed when the wolf is back.
+            WolfFact::Offline if boot.abandoned.is_some() => Step::ForgetContainer,
+            WolfFact::Offline if boot.holds.tokens => Step::Revoke,
+            WolfFact::Offline => Step::Wait,
+            WolfFact::Unknown | WolfFact::Present => Step::Remove,
+        });
+    }
+    if boot.holds.reservation {
+        let otherwise =
+            if facts.wolf == WolfFact::Gone { ReleaseAs::Lost } else { ReleaseAs::Released };
+        return Some(Step::Release(boot.abandoned.unwrap_or(otherwise)));
+    }
+    boot.holds.tokens.then_some(Step::Revoke)
+}
+
+fn exited(exit: Exit) -> Failure {
+    let (reason, message) = if exit.out_of_memory {
+        (
+            Reason::SandboxOutOfMemory,
+            "the kernel ended it for lack of memory; ask for more".to_owned(),
+        )
+    } else if let Some(code) = exit.code {
+        (Reason::SandboxExited, format!("its main process ended with code {code}"))
+    } else {
+        (Reason::SandboxExited, "its main process ended".to_owned())
+    };
+    Failure { reason, message, exit_code: exit.code }
+}
+
+fn container_gone(boot: &Boot) -> Failure {
+    Failure::new(
+        Reason::ContainerGone,
+        format!("its container is no longer on {}; create it again", boot.wolf.name()),
+    )
+}
+
+fn wolf_gone(boot: &Boot) -> Failure {
+    Failure::new(
+        Reason::ContainerGone,
+        format!("{} left the fleet, and it with it; create it again", boot.wolf.name()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::{DateTime, Utc};
+    use wolfpack_types::{ExecutionId, ReservationId, WolfId};
+
+    fn now() -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH
+    }
+
+    fn facts() -> Facts {
+        Facts { wolf: WolfFact::Present, placements_allowed: 3, ..Facts::default() }
+    }
+
+    fn placed() -> Record {
+        let mut record = Record::new(now());
+        record.begin_scheduling(now()).unwrap();
+        record.placed(WolfId::new(), ReservationId::new(), ExecutionId::new(), now());
+        record
+    }
+
+    fn running() -> Record {
+        let mut record = placed();
+        record.admitted(true, now()).unwrap();
+        record.started(now()).unwrap();
+        record.running(now()).unwrap();
+        record
+    }
+
+    #[test]
+    fn the_way_up_is_place_create_await_running() {
+        let mut record = Record::new(now());
+        assert_eq!(decide(&record, &facts()), Step::BeginScheduling);
+        record.begin_scheduling(now()).unwrap();
+        assert_eq!(decide(&record, &facts()), Step::Place);
+        record.placed(WolfId::new(), ReservationId::new(), ExecutionId::new(), now());
+        assert_eq!(decide(&record, &facts()), Step::CreateOnWolf);
+        record.admitted(false, now()).unwrap();
+        assert_eq!(decide(&record, &facts()), Step::Confirm);
+        record.confirmed();
+        assert_eq!(decide(&record, &facts()), Step::CreateOnWolf);
+        record.started(now()).unwrap();
+        assert_eq!(decide(&record, &facts()), Step::AwaitAgent);
+        let ready = Facts { agent: AgentFact::Ready, ..facts() };
+        assert_eq!(decide(&record, &ready), Step::MarkRunning);
+        record.running(now()).unwrap();
+        assert_eq!(decide(&record, &ready), Step::Settled);
+    }
+
+    #[test]
+    fn a_container_that_ended_fails_with_its_code_and_memory_has_its_own_reason() {
+        for (out_of_memory, reason) in
+            [(false, Reason::SandboxExited), (true, Reason::SandboxOutOfMemory)]
+        {
+            let exit = Exit { code: Some(137), out_of_memory };
+            let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
+            let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
+            assert_eq!((failure.reason, failure.exit_code), (reason, Some(137)));
+        }
+    }
+
+    #[test]
+    fn a_wolf_that_is_away_loses_it_and_its_return_brings_it_back_as_it_was() {
+        let mut record = running();
+        let away = Facts { wolf: WolfFact::Offline, ..facts() };
+        assert_eq!(decide(&record, &away), Step::MarkLost);
+        record.lost(now()).unwrap();
+        assert_eq!(decide(&record, &away), Step::Wait);
+        let back = Facts { container: ContainerFact::Running, ..facts() };
+        assert_eq!(decide(&record, &back), Step::Recover(SandboxState::Running));
+        let without = Facts { container: ContainerFact::Absent, ..facts() };
+        assert!(
+            matches!(decide(&record, &without), Step::Fail(f) if f.reason == Reason::ContainerGone)
+        );
+    }
+
+    #[test]
+    fn delete_waits_for_a_wolf_that_is_away_but_voids_the_tokens_at_once() {
+        let mut record = running();
+        record.delete(now()).unwrap();
+        let away = Facts { wolf: WolfFact::Offline, ..facts() };
+        assert_eq!(decide(&record, &away), Step::Revoke);
+        record.revoked();
+        assert_eq!(decide(&record, &away), Step::Wait);
+        let gone = Facts { wolf: WolfFact::Gone, ..facts() };
+        assert_eq!(decide(&record, &gone), Step::ForgetContainer);
+        record.container_removed();
+        assert_eq!(decide(&record, &gone), Step::Release(ReleaseAs::Lost));
+        record.released();
+        assert_eq!(decide(&record, &gone), Step::MarkDeleted);
+    }
+
+    #[test]
+    fn a_refused_placement_is_released_as_refused_before_the_next() {
+        let mut record = placed();
+        record.abandon(ReleaseAs::Refused, "no room", now()).unwrap();
+        assert_eq!(decide(&record, &facts()), Step::Release(ReleaseAs::Refused));
+        record.released();
+        assert_eq!(decide(&record, &facts()), Step::Revoke);
+        record.revoked();
+        assert_eq!(decide(&record, &facts()), Step::Place);
+        record.attempt = 3;
+        assert!(
+            matches!(decide(&record, &facts()), Step::Fail(f) if f.reason == Reason::NoWolfFits)
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The life of a sandbox without IO: what is known of it, what is seen, and
+//! what to do next.
+//!
+//! The reconciler goes in circles: observe [`Facts`], [`decide`] a [`Step`], do
+//! it, note what came of it in the [`Record`]. It is level-triggered: nothing
+//! depends on how often or in which order events arrive, only on what is true.
+
+mod decide;
+mod facts;
+mod orphan;
+mod record;
+mod spec;
+mod step;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod world;
+
+pub use decide::decide;
+pub use facts::{AgentFact, ContainerFact, Facts, WolfFact};
+pub use orphan::{Claim, is_orphan};
+pub use record::{Boot, Exit, Failure, Holds, IllegalTransition, Record, ReleaseAs, Transition};
+pub use spec::{Defaults, accept, place_request_id, shape_of};
+pub use step::Step;

@@ -1,0 +1,7 @@
+//! The tables as sea-orm sees them. Times are microseconds since 1970 in UTC,
+//! so both engines compare them as numbers.
+
+pub(crate) mod compaction;
+pub(crate) mod label;
+pub(crate) mod removed;
+pub(crate) mod sandbox;
