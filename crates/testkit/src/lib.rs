@@ -6,6 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
+pub mod client;
+pub mod dev_fleet;
 pub mod fault_relay;
+pub mod process;
 pub mod span_collector;
 pub mod test_database;

@@ -1,0 +1,98 @@
+//! `wolfpack dev` as a process of the test's own, on free ports.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::process::Command;
+
+use crate::client::Client;
+use crate::process::{Process, binary, eventually, sandbox_agent};
+
+/// What `wolfpack dev --ready-file` writes.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    /// The plain loopback address of the gateway, `http://…`.
+    pub server: String,
+    /// The TLS address of the gateway, `https://…`.
+    pub server_tls: String,
+    /// The first key.
+    pub api_key: String,
+    /// The CA's certificate, a file.
+    pub ca: PathBuf,
+    /// The wolf's resource name.
+    pub wolf: String,
+}
+
+/// A fleet in one process.
+#[derive(Debug)]
+pub struct DevFleet {
+    folder: PathBuf,
+    process: Process,
+    ready: Ready,
+}
+
+impl DevFleet {
+    /// Starts a fleet with its data in `folder`, and waits until it is ready;
+    /// the same folder gives the same fleet again.
+    ///
+    /// # Panics
+    /// When it is not ready within 60 s.
+    pub async fn start(folder: &Path, extra: &[(&str, &str)]) -> Self {
+        let ready_file = folder.join("ready.json");
+        let _ = std::fs::remove_file(&ready_file);
+        let mut command = Command::new(binary("wolfpack"));
+        command
+            .args(["dev", "--ephemeral", "--data"])
+            .arg(folder.join("data"))
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .arg("--sandbox-agent")
+            .arg(sandbox_agent())
+            .env("XDG_CONFIG_HOME", folder.join("config"))
+            .envs(extra.iter().copied());
+        let mut process = Process::start("dev", folder, &mut command);
+        let ready = eventually("wolfpack dev is ready", Duration::from_secs(60), async || {
+            if let Some(status) = process.ended() {
+                panic!("wolfpack dev ended with {status}:\n{}", process.log_tail());
+            }
+            Ok(serde_json::from_slice(&std::fs::read(&ready_file)?)?)
+        })
+        .await;
+        Self { folder: folder.to_owned(), process, ready }
+    }
+
+    /// Where it is and how to get in.
+    #[must_use]
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// A client with the first key.
+    ///
+    /// # Panics
+    /// When the gateway does not answer.
+    pub async fn client(&self) -> Client {
+        Client::plain(&self.ready.server, Some(&self.ready.api_key)).await.unwrap()
+    }
+
+    /// Ends it as Ctrl-C would.
+    ///
+    /// # Panics
+    /// When it takes longer than 60 s or does not end with success.
+    pub async fn stop(mut self) {
+        let status = self.process.stop(Duration::from_secs(60)).await;
+        assert!(status.success(), "wolfpack dev ended with {status}:\n{}", self.process.log_tail());
+    }
+}

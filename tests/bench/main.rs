@@ -1,0 +1,47 @@
+//! Benchmarks against a fleet that runs: `wolfpack-bench create --out F.json`.
+//! Results are times in milliseconds with every row kept; comparisons are made
+//! in one run, interleaved.
+
+mod create;
+mod quantiles;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let (mut name, mut out) = (None, None);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--out" => out = arguments.next().map(PathBuf::from),
+            other if name.is_none() => name = Some(other.to_owned()),
+            _ => return usage(),
+        }
+    }
+    let (Some("create"), Some(out)) = (name.as_deref(), out) else { return usage() };
+    let run = async {
+        let report = create::run(20).await?;
+        tokio::fs::write(&out, serde_json::to_vec_pretty(&report)?).await?;
+        println!("{}", create::summary(&report));
+        anyhow::Ok(())
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start a runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: wolfpack-bench create --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)");
+    ExitCode::from(64)
+}

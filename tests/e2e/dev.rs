@@ -1,0 +1,148 @@
+//! `wolfpack dev` and the command line, as a person uses them.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::process::Command;
+use wolfpack_proto::sandbox::v1 as pb;
+use wolfpack_testkit::dev_fleet::DevFleet;
+use wolfpack_testkit::process::{binary, eventually};
+use wolfpack_testkit::span_collector::SpanCollector;
+
+use crate::main_job;
+
+/// Runs the command line against a fleet.
+async fn wolfpack(fleet: &DevFleet, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary("wolfpack"));
+    command
+        .args(arguments)
+        .env("WOLFPACK_SERVER", &fleet.ready().server)
+        .env("WOLFPACK_API_KEY", &fleet.ready().api_key)
+        .kill_on_drop(true);
+    tokio::time::timeout(Duration::from_secs(90), command.output()).await.expect("within 90 s").unwrap()
+}
+
+fn out(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_main_job_in_one_process_with_every_hop_in_one_trace() {
+    let collector = SpanCollector::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = collector.endpoint();
+    let fleet = DevFleet::start(folder.path(), &[("WOLFPACK_DEV__TELEMETRY__OTLP_ENDPOINT", &endpoint)]).await;
+    let client = fleet.client().await;
+    main_job::run(&client).await;
+    fleet.stop().await;
+    assert_trace(&collector).await;
+}
+
+/// The create's trace has a span of every hop of the way of a request.
+pub(crate) async fn assert_trace(collector: &SpanCollector) {
+    let hops = ["gateway", "sandbox-manager", "scheduler", "registry", "tunnel-broker", "wolf-agent"];
+    eventually("a trace with every hop", Duration::from_secs(20), async || {
+        let traces = collector.traces();
+        let best = traces
+            .values()
+            .filter(|spans| spans.iter().any(|span| span.name.contains("CreateSandbox") && span.service.contains("gateway")))
+            .map(|spans| {
+                hops.into_iter().filter(|hop| spans.iter().any(|span| span.service.contains(hop))).collect::<Vec<_>>()
+            })
+            .max_by_key(Vec::len);
+        anyhow::ensure!(best.as_deref() == Some(&hops), "the best trace has {best:?}");
+        // Every span but the root has its parent in the same trace.
+        for spans in traces.values().filter(|spans| spans.iter().any(|span| span.name.contains("CreateSandbox"))) {
+            let roots = spans.iter().filter(|span| !spans.iter().any(|other| other.id == span.parent)).count();
+            anyhow::ensure!(roots <= 1 || spans.len() < hops.len(), "{roots} roots in one trace: {spans:#?}");
+        }
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_does_the_main_job_and_state_survives_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = DevFleet::start(folder.path(), &[]).await;
+
+    let wolves: Value = serde_json::from_str(&out(&wolfpack(&fleet, &["wolf", "list", "-o", "json"]).await)).unwrap();
+    assert!(wolves.to_string().to_lowercase().contains("online"), "{wolves}");
+    let verdicts = out(&wolfpack(&fleet, &["explain", "--gpu", "1"]).await);
+    assert!(verdicts.contains("GPU_ABSENT"), "{verdicts}");
+
+    let created = wolfpack(&fleet, &["sandbox", "create", "--name", "cli", "--label", "made-by=cli", "-o", "json"]).await;
+    let created: Value = serde_json::from_str(&out(&created)).unwrap();
+    let name = created["name"].as_str().unwrap().to_owned();
+    assert!(out(&wolfpack(&fleet, &["sandbox", "list"]).await).contains("cli"));
+
+    let exec = wolfpack(&fleet, &["sandbox", "exec", "cli", "--", "sh", "-c", "echo hi; exit 5"]).await;
+    assert_eq!((exec.status.code(), exec.stdout.as_slice()), (Some(5), b"hi\n".as_slice()));
+    let none = wolfpack(&fleet, &["sandbox", "get", "nobody"]).await;
+    assert!(!none.status.success());
+    assert!(String::from_utf8_lossy(&none.stderr).contains("SANDBOX_NOT_FOUND"), "{none:?}");
+
+    fleet.stop().await;
+    let fleet = DevFleet::start(folder.path(), &[]).await;
+    let client = fleet.client().await;
+    let kept = eventually("the sandbox runs after the restart", Duration::from_secs(40), async || {
+        let sandbox = client.get(&name).await?;
+        let status = sandbox.status.clone().unwrap_or_default();
+        anyhow::ensure!(status.state() == pb::SandboxState::Running, "{status:?}");
+        Ok(sandbox)
+    })
+    .await;
+    let outcome = eventually("exec after the restart", Duration::from_secs(40), async || {
+        client.exec(&name, &["echo", "still here"], vec![]).await
+    })
+    .await;
+    assert_eq!(outcome.stdout, b"still here\n");
+    assert!(main_job::container_of(&kept).await.is_some());
+
+    out(&wolfpack(&fleet, &["sandbox", "delete", "cli"]).await);
+    client.wait(&name, pb::SandboxState::Deleted).await.unwrap();
+    assert!(main_job::container_of(&kept).await.is_none());
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_that_ends_by_itself_says_why_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = DevFleet::start(folder.path(), &[]).await;
+    let client = fleet.client().await;
+    let command = ["sh", "-c", "echo last words; sleep 1; exit 42"].map(str::to_owned).to_vec();
+    let created = client.create(pb::SandboxSpec { command, ..Default::default() }).await.unwrap();
+    let failed = client.wait(&created.name, pb::SandboxState::Failed).await.unwrap();
+    let status = failed.status.clone().unwrap();
+    assert_eq!((status.reason.as_str(), status.exit_code), ("SANDBOX_EXITED", Some(42)));
+    assert!(status.last_logs.contains("last words"), "{status:?}");
+    eventually("its container is gone", Duration::from_secs(20), async || {
+        anyhow::ensure!(main_job::container_of(&failed).await.is_none());
+        Ok(())
+    })
+    .await;
+    client.delete(&created.name).await.unwrap();
+
+    let missing = pb::SandboxSpec { image: "no-such-image:ever".to_owned(), ..Default::default() };
+    let created = client.create(missing).await.unwrap();
+    let failed = client.wait(&created.name, pb::SandboxState::Failed).await.unwrap();
+    let reason = failed.status.unwrap().reason;
+    assert!(["IMAGE_NOT_FOUND", "IMAGE_PULL_FAILED"].contains(&reason.as_str()), "{reason}");
+    client.delete(&created.name).await.unwrap();
+
+    // Killed behind our back: seen within 5 s.
+    let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();
+    let container = main_job::container_of(&sandbox).await.unwrap().id.unwrap();
+    let killed = Command::new("docker").args(["kill", &container]).output().await.unwrap();
+    assert!(killed.status.success());
+    eventually("a killed container is noticed", Duration::from_secs(5), async || {
+        let state = client.get(&sandbox.name).await?.status.unwrap_or_default().state();
+        anyhow::ensure!(state == pb::SandboxState::Failed, "{state:?}");
+        Ok(())
+    })
+    .await;
+    client.delete(&sandbox.name).await.unwrap();
+    fleet.stop().await;
+}

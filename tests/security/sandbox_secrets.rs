@@ -1,0 +1,79 @@
+//! What a sandbox can find out: no secret of its host, and nothing of its
+//! neighbours.
+
+use wolfpack_proto::sandbox::v1 as pb;
+use wolfpack_testkit::client::Client;
+use wolfpack_testkit::dev_fleet::DevFleet;
+
+/// Runs a shell line as root in a sandbox: the most that a user can be there.
+async fn as_root(client: &Client, name: &str, line: &str) -> String {
+    let start = pb::ExecStart {
+        argv: ["sh", "-c", line].map(str::to_owned).to_vec(),
+        user: "root".to_owned(),
+        ..Default::default()
+    };
+    let outcome = client.exec_start(name, start, vec![]).await.unwrap();
+    String::from_utf8_lossy(&outcome.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = DevFleet::start(folder.path(), &[]).await;
+    let client = fleet.client().await;
+    let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();
+    let neighbour = client.run(pb::SandboxSpec::default()).await.unwrap();
+    let name = sandbox.name.as_str();
+
+    // The control: the scan finds a secret that is there.
+    let scan = |needle: &str| {
+        format!(
+            "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -ac -- '{needle}'; \
+             find / -xdev -type f -size -256k -not -path '/proc/*' -not -path '/sys/*' -exec grep -al -- '{needle}' {{}} + 2>/dev/null | head -5"
+        )
+    };
+    as_root(&client, name, "echo planted-control-secret > /tmp/control").await;
+    assert!(as_root(&client, name, &scan("planted-control-secret")).await.contains("/tmp/control"));
+
+    let key_secret = fleet.ready().api_key.clone();
+    let own_token_is = "/run/wolfpack/token";
+    for (what, needle) in [
+        ("an API key", key_secret.as_str()),
+        ("a join token", "wpj_"),
+        ("a private key", "PRIVATE KEY-----"),
+    ] {
+        let found = as_root(&client, name, &scan(needle)).await;
+        // grep finds its own command line only in its own exec, which is not a leak of the host.
+        let files: Vec<&str> = found
+            .lines()
+            .filter(|line| line.starts_with('/'))
+            .filter(|file| !(what == "a private key" && file.starts_with("/usr/")))
+            .filter(|file| !file.starts_with("/run/wolfpack/bin/"))
+            .collect();
+        assert!(files.is_empty(), "{what} is in the sandbox: {files:?}");
+    }
+
+    // Its own token is there, for root alone, and names this sandbox only.
+    let mode = as_root(&client, name, &format!("stat -c '%a %u' {own_token_is}")).await;
+    assert_eq!(mode.trim(), "600 0");
+    let user = client.exec(name, &["cat", own_token_is], vec![]).await.unwrap();
+    assert_ne!(user.code, 0, "the image's user reads the token");
+
+    let sockets = as_root(&client, name, "find / -xdev -name 'docker.sock' 2>/dev/null; ls /var/run/docker.sock 2>/dev/null").await;
+    assert_eq!(sockets, "", "an engine's socket is in the sandbox");
+
+    let neighbour_address = as_root(&client, &neighbour.name, "hostname -i").await;
+    let reach = format!(
+        "timeout 3 bash -c 'exec 3<>/dev/tcp/{}/22' 2>&1; echo code $?",
+        neighbour_address.trim()
+    );
+    let reached = as_root(&client, name, &reach).await;
+    // A refusal would mean that packets arrive; silence means that they do not.
+    assert!(!reached.contains("refused") && !reached.contains("code 0"), "a neighbour answers: {reached}");
+    let processes = as_root(&client, name, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
+    assert!(!processes.contains("dockerd") && !processes.contains(&neighbour.name), "{processes}");
+
+    client.delete(name).await.unwrap();
+    client.delete(&neighbour.name).await.unwrap();
+    fleet.stop().await;
+}
