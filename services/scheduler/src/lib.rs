@@ -2,3 +2,5 @@
 
 pub mod domain;
 pub mod placement;
+pub mod store;
+pub mod writer { pub const BATCH: usize = 512; }

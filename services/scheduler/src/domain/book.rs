@@ -1,6 +1,7 @@
 //! The book: every live reservation and every wolf, kept so that what is held
 //! of a wolf is at all times the sum of its live reservations. Each operation
-//! says what changed, so that a commit that fails can be undone.
+//! says what changed, for the store; when that write fails the book is loaded
+//! again, since only the store knows whether it happened.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -231,17 +232,6 @@ impl Book {
             );
         }
         changes
-    }
-
-    /// Takes a change back: its commit failed. Changes are undone in the
-    /// reverse of their order.
-    pub fn undo(&mut self, change: &Change) {
-        self.take_out(&change.after.id);
-        if let Some(before) = &change.before
-            && before.state.is_live()
-        {
-            self.insert(before.clone());
-        }
     }
 
     fn become_state(
