@@ -1,0 +1,14 @@
+//! Who a caller is: a bearer (API key or sandbox token), else the client
+//! certificate, else nobody.
+
+mod authority;
+mod claims;
+mod credential;
+mod remote;
+mod revocations;
+mod signing_keys;
+
+pub use authority::Authority;
+pub use claims::{AUDIENCE, MAX_TOKEN_LIFE, SandboxClaims};
+pub(crate) use credential::{ON_BEHALF_OF, Peer as PeerIdentity, identify};
+pub use remote::RemoteAuthority;

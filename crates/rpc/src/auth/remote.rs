@@ -1,0 +1,187 @@
+//! The authority of every service but the registry.
+//!
+//! API keys are introspected at the registry and remembered for a few seconds;
+//! sandbox tokens are verified here with the registry's public keys. Both hear
+//! of revocations at once, as the registry pushes them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use moka::Expiry;
+use moka::future::Cache;
+use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
+use wolfpack_proto::registry::v1::{IntrospectRequest, IntrospectResponse, Role as WireRole, WatchRevocationsRequest};
+use wolfpack_runtime::{BoxError, Context};
+use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
+
+use super::revocations::Revocations;
+use super::signing_keys::SigningKeys;
+use super::{Authority, SandboxClaims};
+use crate::client::RpcChannel;
+use crate::error::from_status;
+
+/// How long a good key is remembered.
+const POSITIVE: Duration = Duration::from_secs(10);
+/// How long a wrong key is: long enough against a loop, short enough for a
+/// person who has just made the key.
+const NEGATIVE: Duration = Duration::from_secs(2);
+/// Keys remembered at once.
+const CAPACITY: u64 = 100_000;
+/// How long the registry has to answer.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Asks the registry, remembers, and hears of revocations.
+pub struct RemoteAuthority {
+    registry: RpcChannel,
+    // By SHA-256, so that no key lies in memory longer than its request.
+    answers: Cache<[u8; 32], Answer>,
+    signing_keys: SigningKeys,
+    revocations: Arc<Revocations>,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Good(Principal),
+    Wrong,
+}
+
+struct Ttl;
+
+impl Expiry<[u8; 32], Answer> for Ttl {
+    fn expire_after_create(&self, _: &[u8; 32], answer: &Answer, _: Instant) -> Option<Duration> {
+        Some(match answer {
+            Answer::Good(_) => POSITIVE,
+            Answer::Wrong => NEGATIVE,
+        })
+    }
+}
+
+impl RemoteAuthority {
+    /// An authority over a channel to the registry. It watches revocations in
+    /// a task of the context's supervisor until that shuts down.
+    #[must_use]
+    pub fn new(registry: RpcChannel, context: &Context) -> Arc<Self> {
+        let revocations = Arc::new(Revocations::new());
+        let watched = registry.without_deadline();
+        let known = Arc::clone(&revocations);
+        context.supervisor.spawn_restarting("rpc.revocations", move || {
+            watch(watched.clone(), Arc::clone(&known))
+        });
+        let registry = registry.with_deadline(DEADLINE);
+        Arc::new(Self {
+            answers: Cache::builder().max_capacity(CAPACITY).expire_after(Ttl).build(),
+            signing_keys: SigningKeys::new(registry.clone()),
+            registry,
+            revocations,
+        })
+    }
+
+    async fn introspect(&self, key: &str) -> Result<Answer, Fault> {
+        let request = IntrospectRequest { key: key.to_owned() };
+        match IdentityServiceClient::new(self.registry.clone()).introspect(request).await {
+            Ok(answer) => principal(&answer.into_inner()).map(Answer::Good),
+            Err(status) => {
+                let fault = from_status(&status);
+                match fault.reason {
+                    // A key of impossible form is as wrong as an unknown one.
+                    Reason::ApiKeyInvalid | Reason::RequestInvalid => Ok(Answer::Wrong),
+                    // What the registry thinks of *us* is not the caller's business.
+                    _ => Err(Fault::new(
+                        Reason::DependencyUnavailable,
+                        "the api key cannot be checked now; try again",
+                    )
+                    .retry_in(Duration::from_secs(1))
+                    .caused_by(fault)),
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Authority for RemoteAuthority {
+    async fn api_key(&self, key: &str) -> Result<Principal, Fault> {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key.as_bytes()).as_ref());
+        // Callers with the same key wait for one answer; failures are not kept.
+        let answer = self
+            .answers
+            .try_get_with(hash, self.introspect(key))
+            .await
+            .map_err(|fault| (*fault).clone())?;
+        match answer {
+            // The answer may be older than a revocation that has arrived since.
+            Answer::Good(Principal::User { key, .. }) if self.revocations.has_key(&key) => Err(wrong_key()),
+            Answer::Good(principal) => Ok(principal),
+            Answer::Wrong => Err(wrong_key()),
+        }
+    }
+
+    async fn sandbox_token(&self, token: &str) -> Result<Principal, Fault> {
+        let key_id = SandboxClaims::key_id(token)?;
+        let Some(key) = self.signing_keys.get(&key_id).await? else {
+            return Err(Fault::new(
+                Reason::SandboxTokenInvalid,
+                "the sandbox token is signed by no key of this fleet; start the sandbox anew",
+            ));
+        };
+        let principal = SandboxClaims::verify(token, &key)?.principal()?;
+        // Without a first snapshot a deleted sandbox could get in.
+        if !self.revocations.ready().await {
+            return Err(Fault::new(
+                Reason::DependencyUnavailable,
+                "revocations are not known yet, so the token cannot be checked; try again",
+            )
+            .retry_in(Duration::from_secs(1)));
+        }
+        match &principal {
+            Principal::Sandbox { sandbox, execution, .. }
+                if self.revocations.has_sandbox(sandbox, execution) =>
+            {
+                Err(Fault::new(
+                    Reason::SandboxTokenRevoked,
+                    "the sandbox or this boot of it has ended; its token is void",
+                ))
+            }
+            _ => Ok(principal),
+        }
+    }
+}
+
+fn wrong_key() -> Fault {
+    Fault::new(
+        Reason::ApiKeyInvalid,
+        "the api key is unknown, expired or revoked; make a new one or check how it was copied",
+    )
+}
+
+fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {
+    let role = match answer.role() {
+        WireRole::Viewer => Role::Viewer,
+        WireRole::Developer => Role::Developer,
+        WireRole::Admin => Role::Admin,
+        WireRole::Unspecified => return Err(Fault::internal("introspection answered no role")),
+    };
+    Ok(Principal::User {
+        user: UserId::from_name(&answer.user).map_err(Fault::internal)?,
+        key: ApiKeyId::from_name(&answer.api_key).map_err(Fault::internal)?,
+        project: ProjectId::from_name(&answer.project).map_err(Fault::internal)?,
+        role,
+        platform_admin: answer.platform_admin,
+    })
+}
+
+/// Follows the registry's stream until it ends; the supervisor starts it again.
+async fn watch(registry: RpcChannel, known: Arc<Revocations>) -> Result<(), BoxError> {
+    let mut stream = IdentityServiceClient::new(registry)
+        .watch_revocations(WatchRevocationsRequest {})
+        .await?
+        .into_inner();
+    while let Some(message) = stream.message().await? {
+        if let Some(event) = message.event {
+            known.apply(event);
+        }
+    }
+    Err("the stream of revocations ended".into())
+}

@@ -1,0 +1,146 @@
+//! What was revoked, as the registry pushes it.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+use wolfpack_proto::registry::v1::watch_revocations_response::Event;
+use wolfpack_types::{ApiKeyId, ExecutionId, SandboxId};
+
+use super::claims::MAX_TOKEN_LIFE;
+
+/// How long a caller waits for the first snapshot after a start.
+const FIRST_SYNC: Duration = Duration::from_secs(5);
+/// Old entries are dropped when this many more came.
+const PRUNE_EVERY: usize = 4096;
+
+/// Revoked keys and sandboxes. Entries are kept for as long as a token can
+/// live, then dropped: their tokens have ended by themselves.
+pub(super) struct Revocations {
+    known: RwLock<Known>,
+    synced: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Known {
+    keys: HashMap<ApiKeyId, Instant>,
+    sandboxes: HashMap<SandboxId, Boots>,
+    inserts: usize,
+}
+
+struct Boots {
+    /// All boots up to now.
+    all: bool,
+    some: HashSet<ExecutionId>,
+    at: Instant,
+}
+
+impl Revocations {
+    pub(super) fn new() -> Self {
+        Self { known: RwLock::default(), synced: watch::channel(false).0 }
+    }
+
+    /// Takes one event; the bookmark says that the snapshot is complete.
+    pub(super) fn apply(&self, event: Event) {
+        match event {
+            Event::ApiKey(name) => {
+                if let Ok(key) = ApiKeyId::from_name(&name) {
+                    let mut known = self.known.write();
+                    known.keys.insert(key, Instant::now());
+                    known.prune();
+                }
+            }
+            Event::Sandbox(revoked) => {
+                if let Ok(sandbox) = SandboxId::from_name(&revoked.sandbox) {
+                    let mut known = self.known.write();
+                    let boots = known.sandboxes.entry(sandbox).or_insert_with(|| Boots {
+                        all: false,
+                        some: HashSet::new(),
+                        at: Instant::now(),
+                    });
+                    boots.at = Instant::now();
+                    match ExecutionId::parse(&revoked.execution_id) {
+                        Ok(execution) => {
+                            boots.some.insert(execution);
+                        }
+                        // Empty means all; what does not parse must not pass either.
+                        Err(_) => boots.all = true,
+                    }
+                    known.prune();
+                }
+            }
+            Event::Bookmark(_) => {
+                self.synced.send_replace(true);
+            }
+        }
+    }
+
+    /// Waits for the first snapshot; `false` when it does not come in time.
+    pub(super) async fn ready(&self) -> bool {
+        let mut synced = self.synced.subscribe();
+        tokio::time::timeout(FIRST_SYNC, synced.wait_for(|synced| *synced)).await.is_ok_and(|s| s.is_ok())
+    }
+
+    pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {
+        self.known.read().keys.contains_key(key)
+    }
+
+    pub(super) fn has_sandbox(&self, sandbox: &SandboxId, execution: &ExecutionId) -> bool {
+        let known = self.known.read();
+        known.sandboxes.get(sandbox).is_some_and(|boots| boots.all || boots.some.contains(execution))
+    }
+}
+
+impl Known {
+    fn prune(&mut self) {
+        self.inserts += 1;
+        if self.inserts < PRUNE_EVERY {
+            return;
+        }
+        self.inserts = 0;
+        let kept = MAX_TOKEN_LIFE + Duration::from_secs(3600);
+        self.keys.retain(|_, at| at.elapsed() < kept);
+        self.sandboxes.retain(|_, boots| boots.at.elapsed() < kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wolfpack_proto::registry::v1::RevokedSandbox;
+    use wolfpack_proto::types::v1::WatchBookmark;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_boot_or_all_of_them() {
+        let revocations = Revocations::new();
+        let (sandbox, first, second) = (SandboxId::new(), ExecutionId::new(), ExecutionId::new());
+        let event = |execution: &str| {
+            Event::Sandbox(RevokedSandbox { sandbox: sandbox.name(), execution_id: execution.to_owned() })
+        };
+        revocations.apply(event(first.as_str()));
+        assert!(revocations.has_sandbox(&sandbox, &first));
+        assert!(!revocations.has_sandbox(&sandbox, &second));
+        revocations.apply(event(""));
+        assert!(revocations.has_sandbox(&sandbox, &second));
+        assert!(!revocations.has_sandbox(&SandboxId::new(), &second));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_let_in_before_the_first_snapshot() {
+        let revocations = Revocations::new();
+        assert!(!revocations.ready().await);
+        revocations.apply(Event::Bookmark(WatchBookmark::default()));
+        assert!(revocations.ready().await);
+    }
+
+    #[test]
+    fn keys_are_known_by_id() {
+        let revocations = Revocations::new();
+        let key = ApiKeyId::new();
+        revocations.apply(Event::ApiKey("nonsense".into()));
+        revocations.apply(Event::ApiKey(key.name()));
+        assert!(revocations.has_key(&key));
+        assert!(!revocations.has_key(&ApiKeyId::new()));
+    }
+}

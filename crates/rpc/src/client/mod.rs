@@ -1,0 +1,12 @@
+//! How every client calls: a lazy channel that reconnects, with deadlines,
+//! identity checks, trace context and request ids.
+
+mod bearer;
+mod channel;
+mod connector;
+mod response;
+mod retry;
+
+pub use bearer::Bearer;
+pub use channel::{ChannelError, PeerConfig, RpcChannel};
+pub use retry::retry;

@@ -1,0 +1,169 @@
+//! What comes back: errors as statuses with a reason, bodies that end with the
+//! call's deadline.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Frame;
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::Span;
+use wolfpack_types::{Fault, Reason};
+
+use crate::error::{chain, to_status};
+use crate::server::code_name;
+
+/// The deadline passed on our side.
+pub(crate) fn exceeded(peer: &str) -> Status {
+    to_status(Fault::new(
+        Reason::DeadlineExceeded,
+        format!("{peer} did not answer within the deadline; try again or allow more time"),
+    ))
+}
+
+/// The bearer has characters that no header may have.
+pub(crate) fn unusable_bearer(peer: &str) -> Status {
+    to_status(Fault::new(
+        Reason::CredentialMissing,
+        format!("the key or token for {peer} has characters that cannot be sent; check how it was copied"),
+    ))
+}
+
+/// The call did not get as far as an answer.
+pub(crate) fn failed(peer: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> Status {
+    let error = error.into();
+    let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
+    while let Some(cause) = next {
+        // A connector of ours knows better than the transport what went wrong.
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return to_status(fault.clone());
+        }
+        next = cause.source();
+    }
+    to_status(lost(peer, chain(&*error)))
+}
+
+fn lost(peer: &str, cause: String) -> Fault {
+    Fault::new(
+        Reason::DependencyUnavailable,
+        format!("{peer} cannot be reached or the connection to it broke; try again"),
+    )
+    .with("peer", peer)
+    .retry_in(Duration::from_millis(500))
+    .caused_by(cause)
+}
+
+/// Follows an answer to its end.
+pub(crate) fn watch(
+    answer: Result<Response<Body>, Status>,
+    peer: Arc<str>,
+    deadline: Option<Instant>,
+    span: Span,
+) -> Result<Response<Body>, Status> {
+    let mut end = End { span, over: false };
+    match answer {
+        Err(status) => {
+            end.over(name(&status));
+            Err(status)
+        }
+        Ok(response) => {
+            if let Some(code) = response.headers().get(Status::GRPC_STATUS) {
+                end.over(code_name(code.as_bytes()));
+                return Ok(response);
+            }
+            let timer = deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+            Ok(response.map(|inner| Body::new(Answer { inner: Some(inner), timer, peer, end })))
+        }
+    }
+}
+
+/// A response body that ends in time.
+struct Answer {
+    inner: Option<Body>,
+    timer: Option<Pin<Box<Sleep>>>,
+    peer: Arc<str>,
+    end: End,
+}
+
+impl Answer {
+    fn fail(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.inner = None;
+        self.end.over(name(&status));
+        Poll::Ready(Some(Err(status)))
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        if this.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+            let status = exceeded(&this.peer);
+            return this.fail(status);
+        }
+        match ready!(Pin::new(inner).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                if let Some(code) = frame.trailers_ref().and_then(|t| t.get(Status::GRPC_STATUS)) {
+                    this.end.over(code_name(code.as_bytes()));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            // The transport's words for a lost connection are many.
+            Some(Err(status)) if status.code() != Code::Cancelled => {
+                let status = to_status(lost(&this.peer, chain(&status)));
+                this.fail(status)
+            }
+            Some(Err(status)) => this.fail(status),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
+    }
+}
+
+/// Records the status of a call once, CANCELLED when nobody waited for it.
+struct End {
+    span: Span,
+    over: bool,
+}
+
+impl End {
+    fn over(&mut self, code: &'static str) {
+        if self.over {
+            return;
+        }
+        self.over = true;
+        self.span.record("rpc.response.status_code", code);
+        if code != "OK" && code != "CANCELLED" {
+            self.span.record("otel.status_code", "ERROR");
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.over("CANCELLED");
+    }
+}
+
+fn name(status: &Status) -> &'static str {
+    code_name((status.code() as i32).to_string().as_bytes())
+}

@@ -1,0 +1,187 @@
+//! One connection: the first bytes, then HTTP with explicit limits, until it
+//! ends, is drained or is cut.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tracing::instrument::WithSubscriber as _;
+
+use super::drain::Drain;
+use super::io::{BoxIo, Protocol, Rewound, sniff};
+use super::metrics::Refusal;
+use super::profile::Profile;
+use super::shared::{Peer, Route};
+use super::stack::{Answer, Next};
+use crate::policy::Table;
+
+/// How long an idle HTTP/1.1 connection is kept.
+const HTTP1_IDLE: Duration = Duration::from_secs(60);
+
+/// Everything a connection needs to be served.
+pub(crate) struct Connection {
+    pub(crate) profile: Profile,
+    pub(crate) table: Arc<Table>,
+    pub(crate) served: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    pub(crate) has_fallback: bool,
+    pub(crate) stack: Next,
+    pub(crate) drain: Drain,
+    pub(crate) dispatch: tracing::Dispatch,
+}
+
+/// What one connection is bound by besides its profile.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    /// The client's certificate ends then: the connection takes no new
+    /// streams, so that the client comes again with a fresh one.
+    pub(crate) certificate_expires: Option<Instant>,
+}
+
+impl Connection {
+    /// Serves until the connection ends.
+    ///
+    /// # Errors
+    /// When the peer did not begin in time, or speaks something else.
+    pub(crate) async fn serve(self: Arc<Self>, io: BoxIo, peer: Peer, limits: Limits) -> Result<(), Refusal> {
+        let first = tokio::time::timeout(self.profile.first_byte_deadline, sniff(io));
+        let (protocol, io) = tokio::select! {
+            biased;
+            // Whoever has not begun when a drain does has nothing to lose.
+            () = self.drain.begin.cancelled() => return Ok(()),
+            first = first => first.map_err(|_| Refusal::Preface)?.map_err(|_| Refusal::Preface)?,
+        };
+        let ended = match protocol {
+            Protocol::Http2 => self.http2(io, peer, &limits).await,
+            Protocol::Other if self.profile.http1 => self.http1(io, peer, &limits).await,
+            Protocol::Other => return Err(Refusal::Preface),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+        Ok(())
+    }
+
+    async fn http2(self: Arc<Self>, io: Rewound, peer: Peer, limits: &Limits) -> hyper::Result<()> {
+        let profile = &self.profile;
+        let mut builder = http2::Builder::new(Streams {
+            dispatch: self.dispatch.clone(),
+            drain: self.drain.clone(),
+        });
+        builder
+            .timer(TokioTimer::new())
+            .adaptive_window(false)
+            .max_concurrent_streams(profile.max_concurrent_streams)
+            .initial_stream_window_size(profile.stream_window)
+            .initial_connection_window_size(profile.connection_window)
+            .max_frame_size(profile.max_frame)
+            .max_header_list_size(profile.header_list_size)
+            .max_local_error_reset_streams(profile.local_reset_streams)
+            .max_pending_accept_reset_streams(profile.pending_reset_streams)
+            .keep_alive_interval(profile.keepalive_interval)
+            .keep_alive_timeout(profile.keepalive_timeout);
+        let service = self.service(peer);
+        let mut connection = Box::pin(builder.serve_connection(
+            TokioIo::new(io),
+            service_fn(move |request| service(request)),
+        ));
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.leave(limits) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn http1(self: Arc<Self>, io: Rewound, peer: Peer, limits: &Limits) -> hyper::Result<()> {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(HTTP1_IDLE)
+            .max_buf_size((self.profile.header_list_size as usize * 4).max(16 * 1024));
+        let service = self.service(peer);
+        let mut connection = Box::pin(
+            builder
+                .serve_connection(TokioIo::new(io), service_fn(move |request| service(request)))
+                .with_upgrades(),
+        );
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = self.leave(limits) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// Resolves when no new request shall come.
+    async fn leave(&self, limits: &Limits) {
+        let expired = async {
+            match limits.certificate_expires {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.drain.begin.cancelled() => {}
+            () = expired => tracing::info!("the certificate of a peer ended; it has to connect again"),
+        }
+    }
+
+    fn service(self: &Arc<Self>, peer: Peer) -> impl Fn(Request<Incoming>) -> Service + use<> {
+        let this = Arc::clone(self);
+        let peer = Arc::new(peer);
+        move |request| {
+            let mut request = request.map(Body::new);
+            let path = request.uri().path();
+            let route = Route::find(&request, &this.table, this.has_fallback, (this.served)(path));
+            request.extensions_mut().insert(route);
+            request.extensions_mut().insert(Arc::clone(&peer));
+            Service(this.stack.handle(request))
+        }
+    }
+}
+
+/// A call that cannot fail but by its response.
+struct Service(Answer);
+
+impl Future for Service {
+    type Output = Result<http::Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        self.0.as_mut().poll(cx).map(Ok)
+    }
+}
+
+/// Runs the streams of a connection: under the service's own telemetry, and
+/// known to the drain.
+#[derive(Clone)]
+struct Streams {
+    dispatch: tracing::Dispatch,
+    drain: Drain,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        let cut: CancellationToken = self.drain.cut.clone();
+        let stream = async move {
+            cut.run_until_cancelled(stream).await;
+        };
+        // The connection's task is the supervisor's; its streams are the
+        // connection's, and are counted and cut with it.
+        tokio::spawn(self.drain.tasks.track_future(stream).with_subscriber(self.dispatch.clone()));
+    }
+}

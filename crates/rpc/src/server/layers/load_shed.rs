@@ -1,0 +1,93 @@
+//! Refuses at once what would have to wait: a bounded number of calls runs,
+//! and of streams apart from them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Frame;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+use tonic::body::Body;
+use wolfpack_types::Reason;
+
+use crate::error::busy;
+use crate::policy::RpcKind;
+use crate::server::body::refuse;
+use crate::server::profile::Profile;
+use crate::server::shared::route;
+use crate::server::stack::{Answer, Handle, Next};
+
+pub(crate) struct LoadShed {
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    next: Next,
+}
+
+impl LoadShed {
+    pub(crate) fn new(profile: &Profile, next: Next) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(profile.max_calls)),
+            streams: Arc::new(Semaphore::new(profile.max_streams)),
+            next,
+        }
+    }
+}
+
+impl Handle for LoadShed {
+    fn handle(&self, request: Request<Body>) -> Answer {
+        let route = route(&request);
+        if route.open() && !route.fallback {
+            // Probes must learn that a busy server lives.
+            return self.next.handle(request);
+        }
+        let kind = route.kind();
+        let slots = if kind == RpcKind::Unary { &self.calls } else { &self.streams };
+        let Ok(permit) = Arc::clone(slots).try_acquire_owned() else {
+            let fault = busy(
+                Reason::Overloaded,
+                "the server has too much to do at once; try again in a moment",
+                Duration::from_millis(200),
+            );
+            return Box::pin(async move { refuse(&route, fault) });
+        };
+        let answer = self.next.handle(request);
+        Box::pin(async move {
+            let response = answer.await;
+            if kind == RpcKind::Unary || http_body::Body::is_end_stream(response.body()) {
+                drop(permit);
+                return response;
+            }
+            response.map(|inner| Body::new(Counted { inner, _permit: permit }))
+        })
+    }
+}
+
+/// A stream holds its place until its last byte.
+struct Counted {
+    inner: Body,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.inner.size_hint()
+    }
+}

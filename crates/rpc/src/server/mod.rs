@@ -1,0 +1,48 @@
+//! How every gRPC server listens: accept path, layers, health, reflection and
+//! a bounded drain.
+//!
+//! ```no_run
+//! # use std::sync::Arc;
+//! # use wolfpack_rpc::{auth::Authority, policy::PolicyRow, server::*};
+//! # async fn example<S>(
+//! #     context: &wolfpack_runtime::Context, policy: &'static [PolicyRow],
+//! #     authority: Arc<dyn Authority>, listen: ListenConfig,
+//! # ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! let listener = listen.bind().await?;
+//! let server = Server::builder(context, policy, authority)
+//!     .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
+//!     // .add_service(WolfServiceServer::new(...))
+//!     .listen(listener, Profile::internal())
+//!     .build();
+//! server.serve().await?;
+//! # Ok(()) }
+//! ```
+
+mod accept;
+pub mod admin;
+mod body;
+mod builder;
+mod connection;
+mod dispatch;
+mod drain;
+mod health;
+mod io;
+pub(crate) mod layers;
+mod listen;
+mod metrics;
+mod profile;
+mod reflection;
+mod reload;
+mod serve;
+mod shared;
+pub(crate) mod socket;
+mod stack;
+
+pub use builder::ServerBuilder;
+pub(crate) use io::BoxIo;
+pub(crate) use metrics::code_name;
+pub use health::HealthHandle;
+pub use listen::{BoundListener, ListenConfig, ListenError};
+pub use profile::{Profile, RateLimit};
+pub use serve::Server;
+pub use shared::Peer;

@@ -1,0 +1,158 @@
+//! The limits of a listener. Every one is set on purpose: what is left to
+//! tonic's defaults is off there (resets, streams), and peers find out.
+
+use std::time::Duration;
+
+/// How much a principal may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Calls a second in the long run.
+    pub per_second: u32,
+    /// Calls at once.
+    pub burst: u32,
+}
+
+/// The limits of one listener. Begin with one of the constructors and change
+/// what is different.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Whether HTTP/1.1 is spoken too, upgrades included.
+    pub http1: bool,
+    /// Connections at once; more are closed at once.
+    pub max_connections: usize,
+    /// Streams of one connection at once.
+    pub max_concurrent_streams: u32,
+    /// Bytes a stream may send ahead.
+    pub stream_window: u32,
+    /// Bytes a connection may send ahead. One far above the stream's keeps a
+    /// stalled reader from stopping the others.
+    pub connection_window: u32,
+    /// Largest HTTP/2 frame, bytes.
+    pub max_frame: u32,
+    /// How often a silent connection is pinged.
+    pub keepalive_interval: Duration,
+    /// How long the ping's answer may take.
+    pub keepalive_timeout: Duration,
+    /// From the accept (or the end of the TLS handshake) to a whole HTTP/2
+    /// preface.
+    pub first_byte_deadline: Duration,
+    /// From the accept to the end of the TLS handshake.
+    pub handshake_deadline: Duration,
+    /// TLS handshakes that compute at once.
+    pub concurrent_handshakes: usize,
+    /// Resets a peer may make us send in the life of a connection.
+    pub local_reset_streams: usize,
+    /// Streams a peer may reset before they were looked at.
+    pub pending_reset_streams: usize,
+    /// Bytes of headers of one request.
+    pub header_list_size: u32,
+    /// What a unary call gets when the client sets no deadline.
+    pub default_deadline: Duration,
+    /// Unary calls at once, over all connections; more are shed.
+    pub max_calls: usize,
+    /// Streaming calls at once, over all connections; more are shed.
+    pub max_streams: usize,
+    /// Per principal, per address where there is none. Services are exempt:
+    /// they carry the calls of many.
+    pub rate_limit: Option<RateLimit>,
+    /// How long streams go on after a drain began; then they end with
+    /// `SERVER_STOPPING`.
+    pub stream_drain: Duration,
+    /// How long a drain takes at most; then connections are dropped.
+    pub drain: Duration,
+}
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+/// The largest that HTTP/2 can say.
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
+impl Profile {
+    /// Between services: few, known peers that carry many calls.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self {
+            http1: false,
+            max_connections: 4096,
+            max_concurrent_streams: 4000,
+            stream_window: MIB,
+            connection_window: MAX_WINDOW,
+            max_frame: 64 * KIB,
+            keepalive_interval: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(5),
+            first_byte_deadline: Duration::from_secs(5),
+            handshake_deadline: Duration::from_secs(5),
+            concurrent_handshakes: 64,
+            local_reset_streams: 16_384,
+            pending_reset_streams: 1024,
+            header_list_size: 16 * KIB,
+            default_deadline: Duration::from_secs(30),
+            max_calls: 2048,
+            max_streams: 65_536,
+            rate_limit: Some(RateLimit { per_second: 2000, burst: 4000 }),
+            stream_drain: Duration::from_secs(1),
+            drain: Duration::from_secs(20),
+        }
+    }
+
+    /// For anyone on the network.
+    #[must_use]
+    pub fn public() -> Self {
+        Self {
+            http1: true,
+            max_connections: 8192,
+            max_concurrent_streams: 256,
+            connection_window: 16 * MIB,
+            concurrent_handshakes: 32,
+            local_reset_streams: 1024,
+            pending_reset_streams: 20,
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(10),
+            max_calls: 1024,
+            max_streams: 16_384,
+            rate_limit: Some(RateLimit { per_second: 500, burst: 2000 }),
+            ..Self::internal()
+        }
+    }
+
+    /// For agents: one connection each, thousands of streams, all
+    /// authenticated.
+    #[must_use]
+    pub fn agent() -> Self {
+        Self {
+            max_connections: 16_384,
+            max_streams: 262_144,
+            rate_limit: Some(RateLimit { per_second: 1000, burst: 8000 }),
+            stream_drain: Duration::from_secs(600),
+            drain: Duration::from_secs(610),
+            ..Self::internal()
+        }
+    }
+
+    /// gRPC inside a tunnel: the outer stream has a window too, so the inner
+    /// ones are small.
+    #[must_use]
+    pub fn tunnelled() -> Self {
+        Self {
+            stream_window: 256 * KIB,
+            connection_window: 4 * MIB,
+            max_frame: 32 * KIB,
+            ..Self::internal()
+        }
+    }
+
+    /// Plain HTTP for scrapers and probes.
+    pub(crate) fn admin() -> Self {
+        Self {
+            http1: true,
+            max_connections: 64,
+            max_concurrent_streams: 16,
+            local_reset_streams: 64,
+            pending_reset_streams: 20,
+            rate_limit: None,
+            stream_drain: Duration::ZERO,
+            drain: Duration::from_secs(2),
+            ..Self::internal()
+        }
+    }
+}
