@@ -1,1 +1,25 @@
-//! The tunnel: a listener agents accept() from, and a byte stream dialers hold.
+//! The tunnel: a listener agents `accept()` from, and a byte stream dialers
+//! hold.
+//!
+//! An agent dials out to a broker and *attaches*; callers *dial* a target of
+//! its endpoint through the broker, and the agent serves the connection as if
+//! it had listened. See `docs/architecture.md` for the three protocols.
+//!
+//! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's.
+//! * [`splice`] and [`grpc`] are what a broker is made of.
+//! * [`protocol`] is the pure core of all three.
+
+pub mod agent;
+pub mod dialer;
+pub mod grpc;
+pub mod life;
+pub mod protocol;
+pub mod reasons;
+pub mod splice;
+mod stream;
+
+pub use agent::{
+    AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,
+    TunnelPeer,
+};
+pub use dialer::{Dialer, TunnelStream};

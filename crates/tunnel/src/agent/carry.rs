@@ -1,0 +1,345 @@
+//! One Carry stream of an agent, from parking to the end of its connection.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use prost::Message as _;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+use tracing::Instrument as _;
+use wolfpack_proto::tunnel::v1::{
+    CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
+};
+use wolfpack_rpc::error::from_status;
+use wolfpack_runtime::trace_context;
+use wolfpack_types::{Fault, Reason};
+
+use super::carry_body::{CarryControl, CarryRequestBody, Source};
+use super::exports::Export;
+use super::listener::TunnelIo;
+use super::session::Session;
+use super::target::{TargetStream, TunnelPeer};
+use crate::grpc;
+use crate::protocol::{DataMode, encode};
+use crate::stream::{ByteStream, Incoming, Item, Late, Pipe, SocketReader, late_message, reset};
+
+/// How long a target may take when the broker names no time.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pieces written to a socket at once.
+const GATHER: usize = 16;
+
+/// How a stream ended before it had a connection.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It served a connection, which is over or in the hands of the program.
+    Served,
+    /// The broker retired it.
+    Retired,
+    /// It was cancelled here.
+    Cancelled,
+    /// The broker refused it or it broke.
+    Failed(Fault),
+}
+
+/// Opens a stream that answers the dial `dial_id`, or parks when that is empty,
+/// and serves the connection it is given. `cancel` ends it while it waits.
+pub(super) async fn carry(
+    session: Arc<Session>,
+    dial_id: Bytes,
+    cancel: CancellationToken,
+) -> Ended {
+    let parked = dial_id.is_empty().then(|| session.count_parked());
+    let park = Park { session_id: session.id.clone(), dial_id };
+    let park = CarryRequest { frame: Some(carry_request::Frame::Park(park)) };
+    let (body, control) = CarryRequestBody::new(encode::message(&park));
+    let waiting = open_of(&session, body);
+    let opened = tokio::select! {
+        opened = waiting => opened,
+        () = cancel.cancelled() => {
+            control.retire();
+            return Ended::Cancelled;
+        }
+    };
+    let (open, incoming) = match opened {
+        Ok(Some(opened)) => opened,
+        Ok(None) => {
+            control.retire();
+            return Ended::Retired;
+        }
+        Err(fault) => {
+            control.retire();
+            return Ended::Failed(fault);
+        }
+    };
+    drop(parked);
+    session.used();
+    let Some(_connection) = session.admit() else {
+        control.refuse(&Fault::new(
+            Reason::DialsLimited,
+            "the agent has as many connections as it takes",
+        ));
+        return Ended::Served;
+    };
+    let span = tracing::info_span!(
+        "tunnel.connection",
+        otel.kind = "server",
+        connection_id = open.connection_id,
+        target = open.target,
+        caller = open.caller,
+    );
+    trace_context::set_parent(&span, &open.traceparent);
+    serve(&session, open, incoming, &control).instrument(span).await;
+    Ended::Served
+}
+
+/// Sends the request and waits until the broker gives it work; `None` when the
+/// broker retires it.
+async fn open_of(
+    session: &Session,
+    body: CarryRequestBody,
+) -> Result<Option<(Open, Incoming)>, Fault> {
+    let mut channel = session.channel.clone();
+    let request = grpc::request(grpc::CARRY_PATH, body);
+    let response = channel.call(request).await.map_err(|status| from_status(&status))?;
+    if let Some(status) = grpc::failure(response.headers()) {
+        return Err(from_status(&status));
+    }
+    let mut incoming = Incoming::new(response.into_body(), DataMode::Payload);
+    incoming.set_life(session.life.clone());
+    match incoming.next().await {
+        Ok(Item::Message(bytes)) => {
+            match CarryResponse::decode(bytes).ok().and_then(|message| message.frame) {
+                Some(carry_response::Frame::Open(open)) => Ok(Some((open, incoming))),
+                _ => Err(reset("the broker sent another frame than open")),
+            }
+        }
+        Ok(Item::Data(_)) => Err(reset("the broker sent data before open")),
+        Ok(Item::End(Some(status))) if status.code() == tonic::Code::Ok => Ok(None),
+        Ok(Item::End(Some(status))) => Err(from_status(&status)),
+        Ok(Item::End(None)) => Err(reset("the broker ended the stream")),
+        Err(error) => Err(reset("the stream to the broker broke").caused_by(error)),
+    }
+}
+
+/// Connects the target and, for a socket, runs the connection to its end.
+async fn serve(session: &Session, open: Open, incoming: Incoming, control: &CarryControl) {
+    let timeout = open
+        .timeout
+        .and_then(|timeout| Duration::try_from(timeout).ok())
+        .filter(|timeout| !timeout.is_zero())
+        .unwrap_or(DIAL_TIMEOUT);
+    let peer = TunnelPeer {
+        caller: open.caller,
+        connection_id: open.connection_id,
+        traceparent: trace_context::current_traceparent().unwrap_or(open.traceparent),
+        target: open.target,
+    };
+    let (target, export) = match session.exports.find(&peer.target) {
+        Ok(found) => found,
+        Err(fault) => return control.refuse(&fault),
+    };
+    tracing::debug!(%target, caller = peer.caller, "connection");
+    match export {
+        Export::Listener(sender) => {
+            let permit = match tokio::time::timeout(timeout, sender.reserve()).await {
+                Ok(Ok(permit)) => permit,
+                Ok(Err(_)) => {
+                    return control.refuse(&Fault::new(
+                        Reason::TargetUnreachable,
+                        "nothing serves this target now",
+                    ));
+                }
+                Err(_) => {
+                    return control.refuse(&Fault::new(
+                        Reason::DialTimeout,
+                        "the target did not accept in time",
+                    ));
+                }
+            };
+            let pipe = Arc::new(Pipe::default());
+            control.serve(Source::Pipe(pipe.clone()));
+            permit.send(TunnelIo::new(ByteStream::new(incoming, open.early_data, pipe), peer));
+            // The stream lives on in the body; its end tells when the
+            // connection is over.
+            control.finished().await;
+        }
+        Export::Dialed(dialer) => {
+            let dialed = tokio::select! {
+                dialed = tokio::time::timeout(timeout, dialer.dial(&target, &peer)) => dialed,
+                () = control.gone().cancelled() => return,
+            };
+            match dialed {
+                Ok(Ok(stream)) => socket(stream, open.early_data, incoming, control).await,
+                Ok(Err(fault)) => control.refuse(&fault),
+                Err(_) => {
+                    control.refuse(&Fault::new(
+                        Reason::DialTimeout,
+                        "the target did not answer in time",
+                    ));
+                }
+            }
+        }
+    }
+}
+
+/// Runs a connection to a socket: the body reads it, this task writes it.
+async fn socket(
+    stream: TargetStream,
+    early: Bytes,
+    mut incoming: Incoming,
+    control: &CarryControl,
+) {
+    let TargetStream { reader, mut writer } = stream;
+    control.serve(Source::Socket(SocketReader::new(reader)));
+    let pump = pump(&mut writer, early, &mut incoming);
+    let result = tokio::select! {
+        result = pump => result,
+        () = control.gone().cancelled() => return,
+    };
+    match result {
+        Ok(()) => control.finished().await,
+        Err(fault) => control.refuse(&fault),
+    }
+}
+
+/// Writes what arrives to the socket until the caller has finished.
+async fn pump(
+    writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
+    early: Bytes,
+    incoming: &mut Incoming,
+) -> Result<(), Fault> {
+    let broke = |error: std::io::Error| {
+        Fault::new(Reason::ConnectionReset, "the target broke the connection").caused_by(error)
+    };
+    let mut pieces = Pieces::default();
+    pieces.add(early);
+    loop {
+        let last = gather(incoming, &mut pieces).await?;
+        if pieces.has_remaining() {
+            match writer.write_all_buf(&mut pieces).await {
+                Ok(()) => writer.flush().await.map_err(broke)?,
+                // The target reads no more; it may still have something to say,
+                // and the body tells when it has.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(broke(error)),
+            }
+        }
+        if last {
+            // A target that is gone already needs no goodbye.
+            let _ = writer.shutdown().await;
+            return Ok(());
+        }
+    }
+}
+
+/// Collects what is there, waiting only while there is nothing; true after the
+/// caller's fin.
+async fn gather(incoming: &mut Incoming, pieces: &mut Pieces) -> Result<bool, Fault> {
+    std::future::poll_fn(|cx| {
+        while pieces.queue.len() < GATHER {
+            let item = match incoming.poll_next(cx) {
+                Poll::Ready(item) => item,
+                Poll::Pending if pieces.queue.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            };
+            match item {
+                Ok(Item::Data(bytes)) => pieces.add(bytes),
+                Ok(Item::Message(bytes)) => match late_message(bytes) {
+                    Late::Fin => return Poll::Ready(Ok(true)),
+                    Late::Data(bytes) => pieces.add(bytes),
+                    Late::Reset(frame) => {
+                        return Poll::Ready(Err(crate::reasons::from_reset(&frame)));
+                    }
+                    Late::Opened | Late::Other => {
+                        return Poll::Ready(Err(reset("the broker broke the protocol")));
+                    }
+                },
+                Ok(Item::End(Some(status))) => return Poll::Ready(Err(from_status(&status))),
+                Ok(Item::End(None)) => return Poll::Ready(Err(reset("the connection was cut"))),
+                Err(error) => {
+                    return Poll::Ready(Err(reset("the connection was cut").caused_by(error)));
+                }
+            }
+        }
+        Poll::Ready(Ok(false))
+    })
+    .await
+}
+
+/// Pieces that leave with one vectored write.
+#[derive(Default)]
+struct Pieces {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Pieces {
+    fn add(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.queue.push_back(piece);
+        }
+    }
+}
+
+impl Buf for Pieces {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.queue.front().map_or(&[], |piece| piece)
+    }
+
+    fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
+        let mut used = 0;
+        for (slot, piece) in out.iter_mut().zip(&self.queue) {
+            *slot = IoSlice::new(piece);
+            used += 1;
+        }
+        used
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while count > 0 {
+            let Some(front) = self.queue.front_mut() else { return };
+            if front.len() > count {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+impl Session {
+    /// A connection slot, given back when it is dropped; `None` when all are
+    /// taken.
+    fn admit(&self) -> Option<ConnectionSlot> {
+        let connections = self.connections.clone();
+        connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < self.max_connections).then_some(count + 1)
+            })
+            .ok()?;
+        Some(ConnectionSlot(connections))
+    }
+}
+
+/// One connection that counts.
+struct ConnectionSlot(Arc<std::sync::atomic::AtomicU32>);
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,297 @@
+//! One session of an agent at a broker: the control stream and the streams it
+//! keeps parked.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use wolfpack_proto::tunnel::v1::agent_tunnel_service_client::AgentTunnelServiceClient;
+use wolfpack_proto::tunnel::v1::{
+    AttachRequest, AttachResponse, DialFailed, Hello, Ping, Pong, Welcome, attach_request,
+    attach_response,
+};
+use wolfpack_rpc::RpcChannel;
+use wolfpack_rpc::error::from_status;
+use wolfpack_runtime::Supervisor;
+use wolfpack_types::{Fault, Reason};
+
+use super::AgentTunnelConfig;
+use super::carry::{Ended, carry};
+use super::exports::Exports;
+use crate::life::LifeMark;
+use crate::protocol::{Heartbeat, Life, PoolSize};
+
+/// How long the broker may take to answer `Hello`.
+const WELCOME: Duration = Duration::from_secs(10);
+/// Control messages that wait to be sent; more end the session.
+const CONTROL_QUEUE: usize = 256;
+/// How long parking pauses after the broker refused a stream.
+const PARK_PAUSE: Duration = Duration::from_millis(250);
+
+/// What the streams of a session share.
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) channel: RpcChannel,
+    pub(super) exports: Arc<Exports>,
+    pub(super) life: LifeMark,
+    pub(super) connections: Arc<AtomicU32>,
+    pub(super) max_connections: u32,
+    supervisor: Supervisor,
+    pool: Mutex<PoolSize>,
+    parked: Arc<AtomicUsize>,
+    paused_until: Mutex<Option<Instant>>,
+    /// Something changed that the pool should look at.
+    changed: Notify,
+    /// Cancelled when the session is over or leaves; ends what is parked.
+    token: CancellationToken,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(super) enum SessionEnd {
+    /// The supervisor stops.
+    Stopped,
+    /// The broker ended it or cannot be reached.
+    Lost(Fault),
+}
+
+impl Session {
+    /// Counts a stream as parked until the guard is dropped.
+    pub(super) fn count_parked(self: &Arc<Self>) -> ParkedCount {
+        ParkedCount(self.clone())
+    }
+
+    /// A stream got work.
+    pub(super) fn used(&self) {
+        self.pool.lock().used(Instant::now());
+        self.changed.notify_one();
+    }
+
+    /// Opens streams until as many are parked as should be.
+    fn top_up(self: &Arc<Self>) {
+        let now = Instant::now();
+        if self.token.is_cancelled() || self.paused_until.lock().is_some_and(|until| until > now) {
+            return;
+        }
+        let wanted = self.pool.lock().wanted(now);
+        for _ in self.parked.load(Ordering::Relaxed)..wanted {
+            self.parked.fetch_add(1, Ordering::Relaxed);
+            self.spawn(Bytes::new(), self.token.child_token());
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, dial_id: Bytes, cancel: CancellationToken) {
+        let session = self.clone();
+        self.supervisor.spawn("tunnel_carry", async move {
+            let answers = !dial_id.is_empty();
+            if let Ended::Failed(fault) = carry(session.clone(), dial_id, cancel).await {
+                tracing::debug!(reason = %fault.reason, answers, "a carry stream failed: {}", fault.message);
+                *session.paused_until.lock() = Some(Instant::now() + PARK_PAUSE);
+                if fault.reason == Reason::SessionUnknown {
+                    // The broker forgot us; attach again.
+                    session.token.cancel();
+                }
+            }
+            session.changed.notify_one();
+        });
+    }
+}
+
+/// A stream that is parked; counted before it was spawned.
+pub(super) struct ParkedCount(Arc<Session>);
+
+impl Drop for ParkedCount {
+    fn drop(&mut self) {
+        self.0.parked.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+}
+
+/// An open control stream.
+pub(super) struct Control {
+    inbound: Streaming<AttachResponse>,
+    outbound: mpsc::Sender<AttachRequest>,
+    welcome: Welcome,
+}
+
+/// Attaches: sends `Hello` and waits for `Welcome`.
+pub(super) async fn attach(
+    config: &AgentTunnelConfig,
+    channel: &RpcChannel,
+    exports: &Exports,
+) -> Result<Control, Fault> {
+    let (outbound, queue) = mpsc::channel(CONTROL_QUEUE);
+    let hello = Hello {
+        endpoint: config.endpoint.to_string(),
+        instance_id: config.instance.to_string(),
+        agent_version: config.version.clone(),
+        targets: exports.offers(),
+        max_connections: config.max_connections,
+    };
+    let hello = AttachRequest { message: Some(attach_request::Message::Hello(hello)) };
+    // The queue is fresh and has room.
+    let _ = outbound.try_send(hello);
+    let handshake = async {
+        let mut client = AgentTunnelServiceClient::new(channel.clone());
+        let mut inbound = client
+            .attach(ReceiverStream::new(queue))
+            .await
+            .map_err(|status| from_status(&status))?
+            .into_inner();
+        match inbound
+            .message()
+            .await
+            .map_err(|status| from_status(&status))?
+            .and_then(|m| m.message)
+        {
+            Some(attach_response::Message::Welcome(welcome)) => {
+                Ok(Control { inbound, outbound, welcome })
+            }
+            _ => {
+                Err(Fault::new(Reason::TunnelLost, "the broker did not answer hello with welcome"))
+            }
+        }
+    };
+    tokio::time::timeout(WELCOME, handshake)
+        .await
+        .map_err(|_| Fault::new(Reason::TunnelLost, "the broker did not answer in time"))?
+}
+
+/// Runs a session to its end. `draining` is told once when the broker will
+/// leave, with how long to wait before attaching elsewhere.
+pub(super) async fn run(
+    control: Control,
+    config: &AgentTunnelConfig,
+    channel: RpcChannel,
+    exports: Arc<Exports>,
+    connections: Arc<AtomicU32>,
+    supervisor: &Supervisor,
+    draining: oneshot::Sender<Duration>,
+) -> SessionEnd {
+    let Control { mut inbound, outbound, welcome } = control;
+    let stop = supervisor.token();
+    let session = Arc::new(Session {
+        id: welcome.session_id,
+        channel,
+        exports,
+        life: LifeMark::now(),
+        connections,
+        max_connections: config.max_connections,
+        supervisor: supervisor.clone(),
+        pool: Mutex::new(PoolSize::new(welcome.parked_target as usize)),
+        parked: Arc::default(),
+        paused_until: Mutex::new(None),
+        changed: Notify::new(),
+        token: stop.child_token(),
+    });
+    let _end_parked = session.token.clone().drop_guard();
+    let interval = welcome
+        .heartbeat
+        .and_then(|heartbeat| Duration::try_from(heartbeat).ok())
+        .filter(|heartbeat| !heartbeat.is_zero())
+        .unwrap_or(Duration::from_secs(10));
+    let mut heartbeat = Heartbeat::new(interval, Instant::now());
+    let mut tick = tokio::time::interval(heartbeat.tick());
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut draining = Some(draining);
+    let mut dials: HashMap<Bytes, CancellationToken> = HashMap::new();
+    let mut nonce = 0_u64;
+    loop {
+        session.top_up();
+        let answer = tokio::select! {
+            () = stop.cancelled() => return SessionEnd::Stopped,
+            () = session.token.cancelled() => {
+                return SessionEnd::Lost(Fault::new(Reason::SessionUnknown, "the broker does not know the session"));
+            }
+            message = inbound.message() => {
+                session.life.mark();
+                match message {
+                    Ok(Some(AttachResponse { message: Some(message) })) => {
+                        handle(&session, message, &mut dials, &mut draining)
+                    }
+                    Ok(Some(_)) => None,
+                    Ok(None) => {
+                        return SessionEnd::Lost(Fault::new(Reason::TunnelLost, "the broker ended the session"));
+                    }
+                    Err(status) => return SessionEnd::Lost(from_status(&status)),
+                }
+            }
+            () = session.changed.notified() => None,
+            _ = tick.tick() => {
+                dials.retain(|_, cancel| !cancel.is_cancelled());
+                match heartbeat.check(Instant::now(), session.life.heard()) {
+                    Life::Heard => None,
+                    Life::Ask => {
+                        nonce += 1;
+                        Some(attach_request::Message::Ping(Ping { nonce }))
+                    }
+                    Life::Dead => {
+                        return SessionEnd::Lost(Fault::new(Reason::TunnelLost, "the broker fell silent"));
+                    }
+                }
+            }
+        };
+        if let Some(answer) = answer
+            && outbound.try_send(AttachRequest { message: Some(answer) }).is_err()
+        {
+            return SessionEnd::Lost(Fault::new(
+                Reason::TunnelLost,
+                "the control stream does not drain",
+            ));
+        }
+    }
+}
+
+/// Acts on a control message; gives the answer if it needs one.
+fn handle(
+    session: &Arc<Session>,
+    message: attach_response::Message,
+    dials: &mut HashMap<Bytes, CancellationToken>,
+    draining: &mut Option<oneshot::Sender<Duration>>,
+) -> Option<attach_request::Message> {
+    use attach_response::Message;
+    match message {
+        Message::Ping(ping) => Some(attach_request::Message::Pong(Pong { nonce: ping.nonce })),
+        Message::Pong(_) | Message::Welcome(_) => None,
+        Message::Dial(dial) => {
+            if session.connections.load(Ordering::Relaxed) >= session.max_connections {
+                return Some(attach_request::Message::DialFailed(DialFailed {
+                    dial_id: dial.dial_id,
+                    reason: Reason::DialsLimited.as_str().to_owned(),
+                    message: "the agent has as many connections as it takes".to_owned(),
+                }));
+            }
+            let cancel = session.token.child_token();
+            dials.insert(dial.dial_id.clone(), cancel.clone());
+            // The pool was too small.
+            session.pool.lock().used(Instant::now());
+            session.spawn(dial.dial_id, cancel);
+            None
+        }
+        Message::CancelDial(dial) => {
+            if let Some(cancel) = dials.remove(&dial.dial_id) {
+                cancel.cancel();
+            }
+            None
+        }
+        Message::Drain(drain) => {
+            let after = drain
+                .retry_after
+                .and_then(|after| Duration::try_from(after).ok())
+                .unwrap_or_default();
+            // What is parked stays until the broker ends it; nothing new is.
+            *session.paused_until.lock() = Some(Instant::now() + Duration::from_secs(86_400));
+            if let Some(draining) = draining.take() {
+                let _ = draining.send(after);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether the other side is alive.
+
+use std::time::{Duration, Instant};
+
+/// What to do about a peer now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// It was heard of lately.
+    Heard,
+    /// It is quiet: ask.
+    Ask,
+    /// It was asked and did not answer in time.
+    Dead,
+}
+
+/// Watches one peer: any byte is life, a ping goes out when it is quiet for an
+/// interval, and half an interval later it is dead. With 10 s that is 15 s.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    interval: Duration,
+    heard: Instant,
+    asked: Option<Instant>,
+}
+
+impl Heartbeat {
+    /// Watches a peer that was heard of `now`.
+    #[must_use]
+    pub fn new(interval: Duration, now: Instant) -> Self {
+        Self { interval: interval.max(Duration::from_millis(10)), heard: now, asked: None }
+    }
+
+    /// Looks at the peer, which was last heard of at `heard`.
+    pub fn check(&mut self, now: Instant, heard: Instant) -> Life {
+        if heard > self.heard {
+            self.heard = heard;
+            self.asked = None;
+        }
+        match self.asked {
+            Some(asked) if now.saturating_duration_since(asked) >= self.interval / 2 => Life::Dead,
+            Some(_) => Life::Heard,
+            None if now.saturating_duration_since(self.heard) >= self.interval => {
+                self.asked = Some(now);
+                Life::Ask
+            }
+            None => Life::Heard,
+        }
+    }
+
+    /// How often to look.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        (self.interval / 10).clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_peer_is_dead_within_fifteen_seconds_and_a_byte_saves_it() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut silent = Heartbeat::new(Duration::from_secs(10), start);
+        assert_eq!(silent.check(at(9), start), Life::Heard);
+        assert_eq!(silent.check(at(10), start), Life::Ask);
+        assert_eq!(silent.check(at(11), start), Life::Heard);
+        assert_eq!(silent.check(at(15), start), Life::Dead);
+
+        let mut saved = Heartbeat::new(Duration::from_secs(10), start);
+        assert_eq!(saved.check(at(10), start), Life::Ask);
+        assert_eq!(saved.check(at(14), at(13)), Life::Heard);
+        assert_eq!(saved.check(at(22), at(13)), Life::Heard);
+        assert_eq!(saved.check(at(23), at(13)), Life::Ask);
+    }
+}

@@ -1,0 +1,38 @@
+//! The pure core of the tunnel: bytes and clocks go in, decisions come out. No
+//! IO, no tasks, no clock of its own, so that it can be tested by properties.
+
+pub mod backoff;
+pub mod decode;
+pub mod dials;
+pub mod encode;
+pub mod heartbeat;
+pub mod instances;
+pub mod pool;
+
+pub use backoff::Backoff;
+pub use decode::{DataMode, DecodeError, Decoder, Event};
+pub use dials::{DialId, DialTable};
+pub use heartbeat::{Heartbeat, Life};
+pub use instances::{Admitted, InstanceLedger, Superseded};
+pub use pool::PoolSize;
+
+/// The most bytes of a connection that one frame carries when we make it.
+pub const CHUNK: usize = 32 * 1024;
+
+/// The largest frame we take from a peer; data of other clients may come in
+/// larger pieces than ours.
+pub const MAX_FRAME: usize = 4 * 1024 * 1024;
+
+/// The largest message that is not data: an `Open` with 16 KiB of early data
+/// and room for its other fields.
+pub const MAX_MESSAGE: usize = 64 * 1024;
+
+/// The most bytes of early data.
+pub const MAX_EARLY_DATA: usize = 16 * 1024;
+
+/// The tag byte of `data`, which has field 2 in all four messages of a
+/// connection: length-delimited.
+pub(crate) const DATA_TAG: u8 = 2 << 3 | 2;
+
+/// A gRPC frame header: the compression flag and a length of 32 bits.
+pub(crate) const GRPC_HEADER: usize = 5;

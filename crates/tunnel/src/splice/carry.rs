@@ -1,0 +1,246 @@
+//! A Carry stream at the broker: parked, then opened, then relayed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use parking_lot::Mutex;
+use prost::Message as _;
+use tonic::Status;
+use wolfpack_proto::tunnel::v1::{
+    CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
+};
+use wolfpack_types::{Fault, Reason};
+
+use super::link::{Direction, Link};
+use super::relay::RelayBody;
+use crate::grpc::{fault_trailers, ok_trailers};
+use crate::life::LifeMark;
+use crate::protocol::{DataMode, encode};
+use crate::reasons;
+use crate::stream::{Incoming, Item, Late, late_message, reset};
+
+/// The work of a parked stream.
+enum Work {
+    Open(Bytes),
+    Relay(RelayBody),
+    End(Option<Fault>),
+}
+
+#[derive(Default)]
+struct Slot {
+    work: Option<Work>,
+    waker: Option<Waker>,
+    gone: bool,
+}
+
+impl Slot {
+    fn set(slot: &Mutex<Self>, work: Work) {
+        let mut slot = slot.lock();
+        slot.work = Some(work);
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The body that an agent's Carry call is answered with.
+pub struct CarryBody {
+    slot: Arc<Mutex<Slot>>,
+    relay: Option<RelayBody>,
+    done: bool,
+}
+
+impl Body for CarryBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Some(relay) = &mut this.relay {
+            return Pin::new(relay).poll_frame(cx);
+        }
+        if this.done {
+            return Poll::Ready(None);
+        }
+        let mut slot = this.slot.lock();
+        let Some(work) = slot.work.take() else {
+            slot.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        drop(slot);
+        match work {
+            Work::Open(frame) => Poll::Ready(Some(Ok(Frame::data(frame)))),
+            Work::Relay(relay) => Pin::new(this.relay.insert(relay)).poll_frame(cx),
+            Work::End(fault) => {
+                this.done = true;
+                let trailers = fault.map_or_else(ok_trailers, fault_trailers);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.done || self.relay.as_ref().is_some_and(Body::is_end_stream)
+    }
+}
+
+impl Drop for CarryBody {
+    fn drop(&mut self) {
+        self.slot.lock().gone = true;
+    }
+}
+
+/// What an agent said to an `Open`.
+#[derive(Debug)]
+pub enum CarryAnswer {
+    /// It reached the target.
+    Opened,
+    /// It did not, and why.
+    Refused(Fault),
+    /// The stream died before any answer: try another one.
+    Died(Fault),
+}
+
+/// A Carry stream that has no connection yet. Dropping it ends the stream: a
+/// parked one is retired, an opened one is told that the caller went away.
+pub struct CarryStream {
+    slot: Option<Arc<Mutex<Slot>>>,
+    incoming: Option<Incoming>,
+    opened: bool,
+}
+
+impl std::fmt::Debug for CarryStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CarryStream").field("opened", &self.opened).finish_non_exhaustive()
+    }
+}
+
+impl CarryStream {
+    /// Reads the first message of a Carry call, which must be `Park`; the
+    /// caller bounds the time. Gives the stream, the body to answer with, and
+    /// what the agent asked for.
+    ///
+    /// # Errors
+    /// `FIRST_MESSAGE_MISSING` for anything else.
+    pub async fn accept(body: tonic::body::Body) -> Result<(Self, CarryBody, Park), Fault> {
+        let missing = || {
+            Fault::new(
+                Reason::FirstMessageMissing,
+                "the first message of a carry stream must be park",
+            )
+        };
+        let mut incoming = Incoming::new(body, DataMode::Raw);
+        let Ok(Item::Message(bytes)) = incoming.next().await else {
+            return Err(missing());
+        };
+        let Some(carry_request::Frame::Park(park)) =
+            CarryRequest::decode(bytes).ok().and_then(|message| message.frame)
+        else {
+            return Err(missing());
+        };
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        let body = CarryBody { slot: slot.clone(), relay: None, done: false };
+        Ok((Self { slot: Some(slot), incoming: Some(incoming), opened: false }, body, park))
+    }
+
+    /// Counts later bytes of the stream as life of its agent.
+    pub fn set_life(&mut self, life: LifeMark) {
+        if let Some(incoming) = &mut self.incoming {
+            incoming.set_life(life);
+        }
+    }
+
+    /// Whether the agent took the stream away.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.slot.as_ref().is_none_or(|slot| slot.lock().gone)
+    }
+
+    /// Gives the stream its work and waits for the agent's answer; the caller
+    /// bounds the time. Dropping the future after the first poll leaves the
+    /// stream opened; drop the stream to end it.
+    pub async fn open(&mut self, open: Open) -> CarryAnswer {
+        let (Some(slot), Some(incoming)) = (&self.slot, &mut self.incoming) else {
+            return CarryAnswer::Died(reset("the stream was used before"));
+        };
+        let frame = CarryResponse { frame: Some(carry_response::Frame::Open(open)) };
+        self.opened = true;
+        Slot::set(slot, Work::Open(encode::message(&frame)));
+        match incoming.next().await {
+            Ok(Item::Message(bytes)) => match late_message(bytes) {
+                Late::Opened => CarryAnswer::Opened,
+                Late::Reset(frame) => CarryAnswer::Refused(reasons::from_reset(&frame)),
+                Late::Fin | Late::Data(_) | Late::Other => {
+                    CarryAnswer::Refused(reset("the agent answered with another frame than opened"))
+                }
+            },
+            Ok(Item::Data(_)) => {
+                CarryAnswer::Refused(reset("the agent sent data before it said opened"))
+            }
+            Ok(Item::End(_)) => CarryAnswer::Died(reset("the agent ended the stream")),
+            Err(error) => CarryAnswer::Died(reset("the agent's stream broke").caused_by(error)),
+        }
+    }
+
+    /// Splices the stream with a caller: the agent is given what `caller`
+    /// sends, and the body that is returned gives the caller what the agent
+    /// sends, after `first`.
+    #[must_use]
+    pub fn splice(mut self, link: Link, caller: CallerStream, first: Bytes) -> Option<RelayBody> {
+        let (slot, incoming) = (self.slot.take()?, self.incoming.take()?);
+        let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
+        Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
+        Some(down)
+    }
+
+    /// Ends the stream with a fault instead of a plain retirement.
+    pub fn end(mut self, fault: Fault) {
+        if let Some(slot) = self.slot.take() {
+            Slot::set(&slot, Work::End(Some(fault)));
+        }
+    }
+}
+
+impl Drop for CarryStream {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            let fault = self.opened.then(|| Fault::new(Reason::Cancelled, "the caller went away"));
+            Slot::set(&slot, Work::End(fault));
+        }
+    }
+}
+
+/// The request of a Dial call after its first message.
+#[derive(Debug)]
+pub struct CallerStream {
+    incoming: Incoming,
+}
+
+impl CallerStream {
+    /// Reads the first message of a Dial call, which must be `open`; the
+    /// caller bounds the time.
+    ///
+    /// # Errors
+    /// `FIRST_MESSAGE_MISSING` for anything else.
+    pub async fn accept(
+        body: tonic::body::Body,
+    ) -> Result<(Self, wolfpack_proto::tunnel::v1::DialRequest), Fault> {
+        let missing =
+            || Fault::new(Reason::FirstMessageMissing, "the first message of a dial must be open");
+        let mut incoming = Incoming::new(body, DataMode::Raw);
+        let Ok(Item::Message(bytes)) = incoming.next().await else {
+            return Err(missing());
+        };
+        let message = wolfpack_proto::tunnel::v1::DialRequest::decode(bytes)
+            .map_err(|error| missing().caused_by(error))?;
+        Ok((Self { incoming }, message))
+    }
+}

@@ -1,0 +1,173 @@
+//! What the two directions of a connection know of each other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
+use wolfpack_types::Fault;
+
+/// Which way bytes flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the caller to the agent.
+    Up,
+    /// From the agent to the caller.
+    Down,
+}
+
+impl Direction {
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Up => 0,
+            Self::Down => 1,
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Up => Self::Down,
+            Self::Down => Self::Up,
+        }
+    }
+
+    /// Its name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// How far one direction is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Way {
+    /// Bytes may flow.
+    #[default]
+    Open,
+    /// Its `fin` was passed on.
+    Finished,
+    /// Its receiver went away before a `fin` was passed on.
+    Gone,
+}
+
+/// How a connection ended, given once to whoever made it.
+#[derive(Debug, Clone)]
+pub struct LinkEnd {
+    /// Bytes of frames passed from the caller to the agent.
+    pub up: u64,
+    /// Bytes of frames passed from the agent to the caller.
+    pub down: u64,
+    /// What ended it; `None` when both sides finished.
+    pub fault: Option<Fault>,
+}
+
+type OnEnd = Box<dyn FnOnce(LinkEnd) + Send>;
+
+/// One spliced connection. Clones are the same connection; when the last one is
+/// dropped, both directions are over and the callback has run.
+#[derive(Clone)]
+pub struct Link {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    bytes: [AtomicU64; 2],
+    on_end: Mutex<Option<OnEnd>>,
+}
+
+#[derive(Default)]
+struct State {
+    fault: Option<Fault>,
+    ways: [Way; 2],
+    wakers: [Option<Waker>; 2],
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("up", &self.bytes(Direction::Up)).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// A connection with both directions open.
+    #[must_use]
+    pub fn new(on_end: impl FnOnce(LinkEnd) + Send + 'static) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+                on_end: Mutex::new(Some(Box::new(on_end))),
+            }),
+        }
+    }
+
+    /// Ends the connection: both sides get `fault` as soon as they can be told.
+    /// The first fault stays.
+    pub fn abort(&self, fault: Fault) {
+        let mut state = self.shared.state.lock();
+        state.fault.get_or_insert(fault);
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Bytes passed on so far.
+    #[must_use]
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.shared.bytes[direction.index()].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count(&self, direction: Direction, bytes: usize) {
+        self.shared.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The fault that ended it, if one did; remembers whom to wake.
+    pub(crate) fn watch(&self, direction: Direction, cx: &Context<'_>) -> Option<Fault> {
+        let mut state = self.shared.state.lock();
+        if state.fault.is_some() {
+            return state.fault.clone();
+        }
+        match &mut state.wakers[direction.index()] {
+            Some(waker) => waker.clone_from(cx.waker()),
+            slot => *slot = Some(cx.waker().clone()),
+        }
+        None
+    }
+
+    pub(crate) fn way(&self, direction: Direction) -> Way {
+        self.shared.state.lock().ways[direction.index()]
+    }
+
+    /// Moves a direction on and tells the other one.
+    pub(crate) fn set_way(&self, direction: Direction, way: Way) {
+        let mut state = self.shared.state.lock();
+        let slot = &mut state.ways[direction.index()];
+        if *slot == Way::Open {
+            *slot = way;
+        }
+        let waker = state.wakers[direction.other().index()].take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(on_end) = self.on_end.get_mut().take() {
+            let state = self.state.get_mut();
+            let finished = state.ways == [Way::Finished; 2];
+            let fault = state.fault.take().or_else(|| {
+                // Neither a fault nor two ends: a receiver left in between.
+                (!finished && state.ways[Direction::Down.index()] != Way::Finished)
+                    .then(|| Fault::new(wolfpack_types::Reason::Cancelled, "the caller went away"))
+            });
+            on_end(LinkEnd { up: *self.bytes[0].get_mut(), down: *self.bytes[1].get_mut(), fault });
+        }
+    }
+}

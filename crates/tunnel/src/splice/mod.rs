@@ -1,0 +1,11 @@
+//! The broker's part of a connection: two HTTP bodies that read each other.
+//! There is no task and no queue between them; each is polled by the stream it
+//! answers, and passes frames on as they came.
+
+mod carry;
+mod link;
+mod relay;
+
+pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
+pub use link::{Direction, Link, LinkEnd};
+pub use relay::RelayBody;

@@ -1,0 +1,143 @@
+//! A connection as `AsyncRead + AsyncWrite`.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::ReadBuf;
+use wolfpack_types::Fault;
+
+use super::{Incoming, Item, Late, Pipe, io_error, late_message, reset};
+
+/// Both directions of a connection for a program. The reading side polls the
+/// body of the response itself; the writing side fills a [`Pipe`] that the body
+/// of the request takes from.
+#[derive(Debug)]
+pub(crate) struct ByteStream {
+    incoming: Option<Incoming>,
+    unread: Bytes,
+    end: Option<End>,
+    pipe: Arc<Pipe>,
+}
+
+#[derive(Debug)]
+enum End {
+    Fin,
+    Failed(Fault),
+}
+
+impl ByteStream {
+    pub(crate) fn new(incoming: Incoming, unread: Bytes, pipe: Arc<Pipe>) -> Self {
+        Self { incoming: Some(incoming), unread, end: None, pipe }
+    }
+
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if out.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if !self.unread.is_empty() {
+                let length = self.unread.len().min(out.remaining());
+                out.put_slice(&self.unread[..length]);
+                self.unread.advance(length);
+                return Poll::Ready(Ok(()));
+            }
+            match &self.end {
+                Some(End::Fin) => return Poll::Ready(Ok(())),
+                Some(End::Failed(fault)) => return Poll::Ready(Err(io_error(fault.clone()))),
+                None => {}
+            }
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(Ok(())) };
+            match ready!(incoming.poll_next(cx)) {
+                Ok(Item::Data(bytes)) => self.unread = bytes,
+                Ok(Item::Message(bytes)) => match late_message(bytes) {
+                    Late::Fin => self.end = Some(End::Fin),
+                    Late::Data(bytes) => self.unread = bytes,
+                    Late::Reset(frame) => {
+                        self.fail(crate::reasons::from_reset(&frame));
+                    }
+                    Late::Opened | Late::Other => {
+                        self.fail(reset("the other side broke the protocol"))
+                    }
+                },
+                Ok(Item::End(Some(status))) if status.code() != tonic::Code::Ok => {
+                    self.fail(wolfpack_rpc::error::from_status(&status));
+                }
+                Ok(Item::End(_)) => self.fail(reset("the connection ended before all was sent")),
+                Err(error) => self.fail(reset("the connection was cut").caused_by(error)),
+            }
+        }
+    }
+
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.pipe.poll_write(cx, bytes)
+    }
+
+    pub(crate) fn shutdown(&mut self) -> io::Result<()> {
+        self.pipe.finish()
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.pipe.break_with(fault.clone());
+        self.end = Some(End::Failed(fault));
+        self.incoming = None;
+    }
+}
+
+impl Drop for ByteStream {
+    fn drop(&mut self) {
+        self.pipe.close();
+    }
+}
+
+/// Implements `AsyncRead` and `AsyncWrite` by a field `stream: ByteStream`.
+macro_rules! byte_stream_io {
+    ($name:ident) => {
+        impl tokio::io::AsyncRead for $name {
+            fn poll_read(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                out: &mut tokio::io::ReadBuf<'_>,
+            ) -> Poll<std::io::Result<()>> {
+                self.stream.poll_read(cx, out)
+            }
+        }
+
+        impl tokio::io::AsyncWrite for $name {
+            fn poll_write(
+                mut self: std::pin::Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<std::io::Result<usize>> {
+                self.stream.poll_write(cx, bytes)
+            }
+
+            /// Written bytes are on their way at once; there is nothing to do.
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<std::io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            /// Half-closes: the other side reads to the end and may go on
+            /// sending. What was written before still arrives.
+            fn poll_shutdown(
+                mut self: std::pin::Pin<&mut Self>,
+                _: &mut Context<'_>,
+            ) -> Poll<std::io::Result<()>> {
+                Poll::Ready(self.stream.shutdown())
+            }
+        }
+    };
+}
+pub(crate) use byte_stream_io;

@@ -1,0 +1,36 @@
+//! One connection at one of its two ends: frames in, frames out.
+
+mod byte_stream;
+mod incoming;
+mod pipe;
+mod socket;
+
+pub(crate) use byte_stream::{ByteStream, byte_stream_io};
+pub(crate) use incoming::{Incoming, Item, Late, late_message};
+pub(crate) use pipe::{Pipe, Take};
+pub(crate) use socket::SocketReader;
+
+use wolfpack_types::{Fault, Reason};
+
+/// Reads this large are followed by a pause of the stream, so that others of
+/// the same connection get their turn before it fills its whole window.
+pub(crate) const LARGE: usize = 8 * 1024;
+
+/// A connection that broke without a reason from the other side.
+pub(crate) fn reset(message: &str) -> Fault {
+    Fault::new(Reason::ConnectionReset, message)
+}
+
+/// What a fault of a connection is to code that reads and writes bytes: never
+/// an end of file.
+pub(crate) fn io_error(fault: Fault) -> std::io::Error {
+    use std::io::ErrorKind;
+    let kind = match fault.reason {
+        Reason::DialTimeout | Reason::DeadlineExceeded => ErrorKind::TimedOut,
+        Reason::Cancelled => ErrorKind::ConnectionAborted,
+        Reason::TargetForbidden | Reason::EndpointForbidden => ErrorKind::PermissionDenied,
+        Reason::TargetUnreachable | Reason::EndpointNotFound => ErrorKind::ConnectionRefused,
+        _ => ErrorKind::ConnectionReset,
+    };
+    std::io::Error::new(kind, fault)
+}
