@@ -59,7 +59,7 @@ impl Entrypoint {
             env: environment(&[extra, &boot.env], user, false),
             cwd: boot.cwd.clone(),
             identity: user.into(),
-            wires: Wires::Inherited,
+            wires: Wires::Console,
         };
         let launched = launcher.launch(&launch).await?;
         Ok(Some(Self { leader: launched.pid, end: launched.end }))

@@ -1,9 +1,10 @@
 //! The agent's side of a start.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Pid;
@@ -45,8 +46,8 @@ impl From<&User> for Identity {
 /// What the program's stdin, stdout and stderr are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wires {
-    /// The agent's own, which are the container's.
-    Inherited,
+    /// The container's own; see [`Console`].
+    Console,
     /// A pipe each.
     Pipes,
     /// A terminal of this size.
@@ -151,19 +152,51 @@ impl LaunchError {
     }
 }
 
+/// The container's own output, which is what its logs are. The agent's own
+/// stderr leads elsewhere once its log is open.
+#[derive(Debug)]
+pub struct Console {
+    /// The container's stdout.
+    pub stdout: OwnedFd,
+    /// The container's stderr.
+    pub stderr: OwnedFd,
+}
+
+impl Console {
+    /// Keeps the stdout and stderr that this process has now.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn keep() -> io::Result<Self> {
+        Ok(Self {
+            stdout: io::stdout().as_fd().try_clone_to_owned()?,
+            stderr: io::stderr().as_fd().try_clone_to_owned()?,
+        })
+    }
+
+    /// Says something that an operator must see without knowing where the
+    /// agent's log is.
+    pub fn say(&self, words: &str) {
+        let line = format!("wolfpack-sandbox-agent: {words}\n");
+        // There is nowhere left to say that this failed.
+        let _ = rustix::io::write(&self.stderr, line.as_bytes());
+    }
+}
+
 /// Starts programs. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Launcher {
     reaper: Reaper,
     helper: PathBuf,
+    console: Arc<Console>,
 }
 
 impl Launcher {
     /// A launcher whose children `reaper` waits for; `helper` is this crate's
     /// binary, and [`Launcher::OWN_BINARY`] when this process runs it.
     #[must_use]
-    pub fn new(reaper: Reaper, helper: PathBuf) -> Self {
-        Self { reaper, helper }
+    pub fn new(reaper: Reaper, helper: PathBuf, console: Arc<Console>) -> Self {
+        Self { reaper, helper, console }
     }
 
     /// The running binary, whatever has become of its file.
@@ -188,10 +221,10 @@ impl Launcher {
                 let (terminal, side) = Terminal::open(size).map_err(LaunchError::Exhausted)?;
                 (Some(terminal), Some(side))
             }
-            Wires::Inherited | Wires::Pipes => (None, None),
+            Wires::Console | Wires::Pipes => (None, None),
         };
         let mut command = self.command(launch, &reporter);
-        connect(&mut command, launch.wires, program_side).map_err(LaunchError::Exhausted)?;
+        self.connect(&mut command, launch.wires, program_side).map_err(LaunchError::Exhausted)?;
         let mut ends = Ends::None;
         let started = self.reaper.start(|| {
             // The one descriptor that a child inherits beside its stdio; no other
@@ -206,7 +239,7 @@ impl Launcher {
         });
         // With it go the agent's copies of the program's side.
         drop(command);
-        let (pid, end) = started.map_err(|error| self.classify(error, launch))?;
+        let (pid, end) = started.map_err(|error| Self::classify(error, launch))?;
         let report = listen(report).map_err(LaunchError::Exhausted)?;
         match tokio::time::timeout(START_DEADLINE, told(report)).await {
             Ok(None) => Ok(Launched { pid, end, ends }),
@@ -237,8 +270,30 @@ impl Launcher {
         command
     }
 
+    fn connect(
+        &self,
+        command: &mut Command,
+        wires: Wires,
+        program_side: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        match (wires, program_side) {
+            (Wires::Terminal(_), Some(side)) => {
+                command.stdin(side.try_clone()?).stdout(side.try_clone()?).stderr(side);
+            }
+            (Wires::Pipes, _) => {
+                command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            }
+            (Wires::Console | Wires::Terminal(_), _) => {
+                command.stdin(Stdio::inherit());
+                command.stdout(self.console.stdout.try_clone()?);
+                command.stderr(self.console.stderr.try_clone()?);
+            }
+        }
+        Ok(())
+    }
+
     /// The helper is always there, so what fails here is the kernel's limits.
-    fn classify(&self, error: io::Error, launch: &Launch) -> LaunchError {
+    fn classify(error: io::Error, launch: &Launch) -> LaunchError {
         if error.kind() == io::ErrorKind::InvalidInput {
             return LaunchError::ZeroByte;
         }
@@ -249,21 +304,6 @@ impl Launcher {
         }
         LaunchError::Exhausted(error)
     }
-}
-
-fn connect(command: &mut Command, wires: Wires, program_side: Option<OwnedFd>) -> io::Result<()> {
-    match (wires, program_side) {
-        (Wires::Terminal(_), Some(side)) => {
-            command.stdin(side.try_clone()?).stdout(side.try_clone()?).stderr(side);
-        }
-        (Wires::Pipes, _) => {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        }
-        (Wires::Inherited | Wires::Terminal(_), _) => {
-            command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        }
-    }
-    Ok(())
 }
 
 fn agent_side(child: &mut std::process::Child, terminal: Option<Terminal>) -> Ends {

@@ -13,6 +13,6 @@ pub mod terminal;
 pub mod tree;
 
 pub use capture::{Captured, Limits, capture};
-pub use launch::{Identity, Launch, LaunchError, Launched, Launcher, Pipes, Wires};
+pub use launch::{Console, Identity, Launch, LaunchError, Launched, Launcher, Pipes, Wires};
 pub use refusal::Refusal;
 pub use terminal::{Size, Terminal};

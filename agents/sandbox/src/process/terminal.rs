@@ -45,7 +45,7 @@ impl Terminal {
         modes.input_modes |= InputModes::IUTF8;
         rustix::termios::tcsetattr(&program, OptionalActions::Now, &modes)?;
         rustix::io::ioctl_fionbio(&master, true)?;
-        let terminal = Self { master: AsyncFd::new(master)? };
+        let terminal = Self { master: register(master)? };
         terminal.resize(size)?;
         Ok((terminal, program))
     }
@@ -112,4 +112,14 @@ impl Terminal {
         let end = modes.special_codes[SpecialCodeIndex::VEOF];
         if line_has_begun { vec![end, end] } else { vec![end] }
     }
+}
+
+/// An `OwnedFd` keeps its descriptor open and the same for as long as it lives,
+/// which is what the new, unsafe constructor asks its caller to promise.
+#[expect(
+    deprecated,
+    reason = "the replacement is unsafe, and what it asks for holds for an OwnedFd"
+)]
+fn register(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(master)
 }

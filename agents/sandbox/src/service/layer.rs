@@ -1,0 +1,125 @@
+//! Around every call: who may make it, and one span and one log line.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, Request, Response};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, field, info, info_span};
+use wolfpack_rpc::error::to_status;
+use wolfpack_runtime::trace_context;
+use wolfpack_tunnel::TunnelPeer;
+use wolfpack_types::{Fault, Reason};
+
+/// The only caller over the tunnel, as the broker names it.
+pub const ALLOWED_CALLER: &str = "services/sandbox-manager";
+
+/// Who connected to the agent's socket: whoever the socket's owner and mode let
+/// in, which is the wolf's agent.
+#[derive(Debug, Clone)]
+pub struct LocalPeer;
+
+/// Wraps a service with [`Guarded`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Guard;
+
+/// Refuses callers that are not known and traces the calls of those that are.
+#[derive(Debug, Clone)]
+pub struct Guarded<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded { inner }
+    }
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let method = request.uri().path().trim_start_matches('/').to_owned();
+        let caller = caller(&request);
+        let span = info_span!(
+            parent: None,
+            "rpc.server",
+            otel.name = method,
+            otel.kind = "server",
+            otel.status_code = field::Empty,
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            rpc.response.status_code = field::Empty,
+            principal = caller.as_deref().unwrap_or("unknown"),
+            request_id = header(request.headers(), "x-request-id").unwrap_or_default(),
+        );
+        let outer = request.extensions().get::<TunnelPeer>().map(|peer| peer.traceparent.clone());
+        let traceparent = header(request.headers(), "traceparent").map(str::to_owned).or(outer);
+        if let Some(traceparent) = traceparent {
+            trace_context::set_parent(&span, &traceparent);
+        }
+        let fresh = self.inner.clone();
+        // The one that said it was ready takes the call.
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let inside = span.clone();
+        let work = async move {
+            let began = Instant::now();
+            let response = match caller {
+                Ok(_) => inner.call(request).await?,
+                Err(fault) => to_status(*fault).into_http(),
+            };
+            let code = Status::from_header_map(response.headers())
+                .map_or(tonic::Code::Ok, |status| status.code());
+            inside.record("rpc.response.status_code", field::debug(code));
+            if matches!(
+                code,
+                tonic::Code::Internal | tonic::Code::Unknown | tonic::Code::Unavailable
+            ) {
+                inside.record("otel.status_code", "ERROR");
+            }
+            info!(
+                answered_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "call"
+            );
+            Ok(response)
+        };
+        Box::pin(work.instrument(span))
+    }
+}
+
+fn caller(request: &Request<Body>) -> Result<String, Box<Fault>> {
+    let extensions = request.extensions();
+    if extensions.get::<LocalPeer>().is_some() {
+        return Ok("wolf".to_owned());
+    }
+    match extensions.get::<TunnelPeer>() {
+        Some(peer) if peer.caller == ALLOWED_CALLER => Ok(peer.caller.clone()),
+        _ => Err(Box::new(Fault::new(
+            Reason::CallerForbidden,
+            "only the sandbox-manager may call a sandbox's agent; call the sandbox-manager",
+        ))),
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| value.len() <= 128)
+}
