@@ -79,8 +79,7 @@ impl CertificateAuthority {
             fs::read_to_string(&path).map_err(|source| CaError::File { path, source })
         };
         let (root_pem, key_pem) = (read("ca.crt")?, read("ca.key")?);
-        let unusable =
-            |problem: String| CaError::Unusable { path: dir.to_owned(), problem };
+        let unusable = |problem: String| CaError::Unusable { path: dir.to_owned(), problem };
         let root_der = CertificateDer::from_pem_slice(root_pem.as_bytes())
             .map_err(|error| unusable(error.to_string()))?;
         let key = KeyPair::from_pem(&key_pem).map_err(|error| unusable(error.to_string()))?;
@@ -145,8 +144,7 @@ impl CertificateAuthority {
         }
         names.extend(ips.iter().copied().map(SanType::IpAddress));
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?;
-        let usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let params = leaf(name, names, usages, SystemTime::now() + SERVICE_VALIDITY);
         Ok(IssuedCertificate {
             certificate_pem: self.chain(&params, &key)?,
@@ -280,7 +278,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ca = CertificateAuthority::create_or_load(dir.path()).unwrap();
         let issued = ca
-            .issue_service("gateway", &["wolfpack.internal".into()], &["127.0.0.1".parse().unwrap()])
+            .issue_service(
+                "gateway",
+                &["wolfpack.internal".into()],
+                &["127.0.0.1".parse().unwrap()],
+            )
             .unwrap();
         assert_eq!(issued.certificate_pem.matches("BEGIN CERTIFICATE").count(), 2);
         assert!(issued.certificate_pem.ends_with(ca.root_pem()));

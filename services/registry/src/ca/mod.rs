@@ -27,7 +27,9 @@ pub enum CaError {
         source: std::io::Error,
     },
     /// The files of the folder do not make a CA.
-    #[error("{path} holds no usable CA ({problem}); restore its ca.crt and ca.key from the same backup")]
+    #[error(
+        "{path} holds no usable CA ({problem}); restore its ca.crt and ca.key from the same backup"
+    )]
     Unusable {
         /// The folder.
         path: PathBuf,
@@ -35,7 +37,9 @@ pub enum CaError {
         problem: String,
     },
     /// A name that a service certificate should carry is not one.
-    #[error("{0:?} cannot stand in a certificate; service and host names are of a-z, 0-9, - and dots")]
+    #[error(
+        "{0:?} cannot stand in a certificate; service and host names are of a-z, 0-9, - and dots"
+    )]
     Name(String),
     /// A certificate could not be made.
     #[error("could not sign a certificate")]
