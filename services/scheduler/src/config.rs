@@ -135,9 +135,11 @@ impl Default for Config {
 impl Validate for Config {
     fn faults(&self) -> Vec<String> {
         let mut faults = self.telemetry.faults();
+        faults.extend(self.database.faults());
         let times = self.leadership;
         if !(times.renew < times.step_down && times.step_down < times.ttl) {
-            faults.push("leadership needs renew < step_down < ttl, such as 1500ms, 3s and 5s".into());
+            faults
+                .push("leadership needs renew < step_down < ttl, such as 1500ms, 3s and 5s".into());
         }
         if times.renew.is_zero() {
             faults.push("leadership.renew is zero; write a time such as 1500ms".into());
@@ -146,12 +148,17 @@ impl Validate for Config {
             faults.push("reservations.ttl is under a second; write a time such as 60s".into());
         }
         if self.reservations.retention < self.reservations.ttl {
-            faults.push("reservations.retention is shorter than reservations.ttl; make it longer".into());
+            faults.push(
+                "reservations.retention is shorter than reservations.ttl; make it longer".into(),
+            );
         }
         if self.reservations.queue == 0 {
             faults.push("reservations.queue is zero; write a number such as 4096".into());
         }
-        if self.defaults.cpu_milli == 0 || self.defaults.memory_bytes == 0 || self.defaults.pids == 0 {
+        if self.defaults.cpu_milli == 0
+            || self.defaults.memory_bytes == 0
+            || self.defaults.pids == 0
+        {
             faults.push("defaults.cpu_milli, memory_bytes and pids must be more than zero".into());
         }
         if self.registry.address.is_empty() {
@@ -179,8 +186,16 @@ mod tests {
     fn the_default_is_usable_and_every_fault_is_told() {
         assert_eq!(Config::default().faults(), Vec::<String>::new());
         let bad = Config {
-            leadership: LeadershipConfig { renew: Duration::ZERO, step_down: Duration::ZERO, ..LeadershipConfig::default() },
-            reservations: ReservationConfig { ttl: Duration::ZERO, queue: 0, ..ReservationConfig::default() },
+            leadership: LeadershipConfig {
+                renew: Duration::ZERO,
+                step_down: Duration::ZERO,
+                ..LeadershipConfig::default()
+            },
+            reservations: ReservationConfig {
+                ttl: Duration::ZERO,
+                queue: 0,
+                ..ReservationConfig::default()
+            },
             defaults: Defaults { pids: 0, ..Defaults::default() },
             ..Config::default()
         };

@@ -10,7 +10,7 @@ use tonic::Status;
 use wolfpack_proto::registry::v1::watch_wolves_response::Event;
 use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
 use wolfpack_proto::registry::v1::{WatchWolvesRequest, Wolf};
-use wolfpack_rpc::RpcChannel;
+use wolfpack_rpc::client::RpcChannel;
 use wolfpack_rpc::error::from_status;
 use wolfpack_runtime::BoxError;
 use wolfpack_types::{Reason, WolfId};
@@ -69,14 +69,14 @@ impl Feed {
         let mut client = WolfServiceClient::new(self.registry.without_deadline());
         let request = WatchWolvesRequest { resume_revision };
         let watched = client.watch_wolves(request).await;
-        let mut events = watched.map_err(|status| self.note(status))?.into_inner();
+        let mut events = watched.map_err(|status| self.note(&status))?.into_inner();
         // A watch from zero begins with every wolf there is, which replaces
         // the fleet in one step: until then it may be torn.
         let mut snapshot = (resume_revision == 0).then(BTreeMap::new);
         if snapshot.is_none() {
             self.health.connected();
         }
-        while let Some(event) = events.message().await.map_err(|status| self.note(status))? {
+        while let Some(event) = events.message().await.map_err(|status| self.note(&status))? {
             let revision = event.revision;
             match (event.event, &mut snapshot) {
                 (Some(Event::Upserted(wolf)), Some(fleet)) => {
@@ -114,8 +114,8 @@ impl Feed {
         self.writer.send(Command::Fleet(change)).await.map_err(|_| "the writer has ended".into())
     }
 
-    fn note(&self, status: Status) -> BoxError {
-        let fault = from_status(&status);
+    fn note(&self, status: &Status) -> BoxError {
+        let fault = from_status(status);
         if fault.reason == Reason::RevisionCompacted {
             *self.revision.lock() = 0;
         }

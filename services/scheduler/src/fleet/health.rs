@@ -50,7 +50,6 @@ impl FleetHealth {
     /// # Errors
     /// `DEPENDENCY_UNAVAILABLE` before the fleet was heard and after the watch
     /// has been broken for too long.
-    #[allow(clippy::result_large_err, reason = "the house's error type")]
     pub fn usable(&self) -> Result<(), Fault> {
         let state = self.state.lock();
         if !state.synced {

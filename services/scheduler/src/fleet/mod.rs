@@ -4,7 +4,7 @@ mod facts;
 mod feed;
 mod health;
 
-pub(crate) use facts::vendor;
 pub use facts::facts;
+pub(crate) use facts::vendor;
 pub use feed::Feed;
 pub use health::FleetHealth;

@@ -25,15 +25,11 @@ impl FileLock {
         }
     }
 
-    /// Where the lock of a database is: beside its file. `None` for a database
-    /// in memory, which no other process can open.
+    /// Where the lock of a database file is: beside it. `None` for a database
+    /// in memory, whose path is empty and which no other process can open.
     #[must_use]
-    pub fn beside(url: &str) -> Option<PathBuf> {
-        let path = url.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        (!path.is_empty() && !path.starts_with(":memory:"))
-            .then(|| PathBuf::from(format!("{path}.scheduler.lock")))
+    pub fn beside(database: &str) -> Option<PathBuf> {
+        (!database.is_empty()).then(|| PathBuf::from(format!("{database}.scheduler.lock")))
     }
 }
 
@@ -54,10 +50,7 @@ mod tests {
 
     #[test]
     fn the_lock_lies_beside_the_database() {
-        let beside = |url: &str| FileLock::beside(url).map(|path| path.display().to_string());
-        assert_eq!(beside("sqlite:///a/b.db?mode=rwc").unwrap(), "/a/b.db.scheduler.lock");
-        assert_eq!(beside("sqlite://b.db").unwrap(), "b.db.scheduler.lock");
-        assert_eq!(beside("sqlite::memory:"), None);
-        assert_eq!(beside("sqlite://:memory:"), None);
+        assert_eq!(FileLock::beside("/a/b.db"), Some(PathBuf::from("/a/b.db.scheduler.lock")));
+        assert_eq!(FileLock::beside(""), None);
     }
 }

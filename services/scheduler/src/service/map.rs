@@ -20,7 +20,6 @@ use crate::placement::{Order, Ranking, Strategy, Tenant};
 use crate::writer::Placement;
 
 /// The placement a request asks for.
-#[allow(clippy::result_large_err, reason = "the house's error type")]
 pub(super) fn placement(request: &PlaceRequest, defaults: &Defaults) -> Result<Placement, Fault> {
     let project = ProjectId::from_name(&request.project)?;
     let shape = request.shape.clone().unwrap_or_default();
@@ -46,11 +45,12 @@ fn body_hash(request: &PlaceRequest) -> [u8; 32] {
 }
 
 /// The order of a shape, with every default filled in.
-#[allow(clippy::result_large_err, reason = "the house's error type")]
 pub(super) fn order(shape: &Shape, tenant: Tenant, defaults: &Defaults) -> Result<Order, Fault> {
     let wanted = shape.resources.unwrap_or_default();
-    let or = |wanted: Option<u32>, default: u32| wanted.filter(|value| *value > 0).unwrap_or(default);
-    let or64 = |wanted: Option<u64>, default: u64| wanted.filter(|value| *value > 0).unwrap_or(default);
+    let or =
+        |wanted: Option<u32>, default: u32| wanted.filter(|value| *value > 0).unwrap_or(default);
+    let or64 =
+        |wanted: Option<u64>, default: u64| wanted.filter(|value| *value > 0).unwrap_or(default);
     Ok(Order {
         tenant,
         demand: Demand {
@@ -70,7 +70,6 @@ pub(super) fn order(shape: &Shape, tenant: Tenant, defaults: &Defaults) -> Resul
     })
 }
 
-#[allow(clippy::result_large_err, reason = "the house's error type")]
 fn gpu(request: &GpuRequest) -> Result<Option<GpuDemand>, Fault> {
     let invalid = |field: &str, text: &str| {
         Err(Fault::new(Reason::ShapeInvalid, format!("{field}: {text}")).violates(field, text))
@@ -85,7 +84,10 @@ fn gpu(request: &GpuRequest) -> Result<Option<GpuDemand>, Fault> {
         let constrained =
             !request.models.is_empty() || request.min_memory_bytes > 0 || request.vendor != 0;
         return if constrained {
-            invalid("shape.gpu.count", "is 0 but the gpu is described; set it to 1 or leave gpu out")
+            invalid(
+                "shape.gpu.count",
+                "is 0 but the gpu is described; set it to 1 or leave gpu out",
+            )
         } else {
             Ok(None)
         };
@@ -221,9 +223,13 @@ mod tests {
 
     #[test]
     fn the_body_is_all_but_the_request_id() {
-        let one = PlaceRequest { request_id: "a".into(), sandbox: "s".into(), ..Default::default() };
+        let one =
+            PlaceRequest { request_id: "a".into(), sandbox: "s".into(), ..Default::default() };
         let other = PlaceRequest { request_id: "b".into(), ..one.clone() };
         assert_eq!(body_hash(&one), body_hash(&other));
-        assert_ne!(body_hash(&one), body_hash(&PlaceRequest { sandbox: "t".into(), ..one.clone() }));
+        assert_ne!(
+            body_hash(&one),
+            body_hash(&PlaceRequest { sandbox: "t".into(), ..one.clone() })
+        );
     }
 }

@@ -12,7 +12,7 @@ use wolfpack_proto::scheduler::v1::{
     PlaceRequest, PlaceResponse, ReleaseReservationRequest, ReleaseReservationResponse,
 };
 use wolfpack_rpc::error::to_status;
-use wolfpack_rpc::request::checked;
+use wolfpack_rpc::request::{Caller, checked};
 use wolfpack_types::{Fault, Principal, ReservationId};
 
 use crate::config::Defaults;
@@ -47,13 +47,27 @@ impl Scheduler {
     }
 }
 
+/// Whose wolves a caller may hear of.
+fn tenant(caller: &Caller) -> Result<Tenant, Status> {
+    match &caller.principal {
+        Principal::Service(_) => Ok(Tenant::Fleet),
+        Principal::User { .. }
+        | Principal::Wolf(_)
+        | Principal::Sandbox { .. }
+        | Principal::Anonymous => Ok(Tenant::Project(caller.project()?.clone())),
+    }
+}
+
 fn id(name: &str) -> Result<ReservationId, Status> {
     ReservationId::from_name(name).map_err(|error| to_status(Fault::from(error)))
 }
 
 #[tonic::async_trait]
 impl SchedulerService for Scheduler {
-    async fn place(&self, request: Request<PlaceRequest>) -> Result<Response<PlaceResponse>, Status> {
+    async fn place(
+        &self,
+        request: Request<PlaceRequest>,
+    ) -> Result<Response<PlaceResponse>, Status> {
         let (_, message) = checked(request)?;
         let placement = map::placement(&message, &self.defaults).map_err(to_status)?;
         let record = self.writer.place(placement).await.map_err(to_status)?;
@@ -88,16 +102,35 @@ impl SchedulerService for Scheduler {
         request: Request<ExplainRequest>,
     ) -> Result<Response<ExplainResponse>, Status> {
         let (caller, message) = checked(request)?;
-        let tenant = match &caller.principal {
-            Principal::Service(_) => Tenant::Fleet,
-            Principal::User { .. }
-            | Principal::Wolf(_)
-            | Principal::Sandbox { .. }
-            | Principal::Anonymous => Tenant::Project(caller.project()?.clone()),
-        };
+        let tenant = tenant(&caller)?;
         let shape = message.shape.unwrap_or_default();
         let order = map::order(&shape, tenant, &self.defaults).map_err(to_status)?;
         let view = self.view()?;
         Ok(Response::new(map::explanation(&rank(&view.hosts, &order))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wolfpack_types::{ApiKeyId, ProjectId, Role, UserId, WolfId};
+
+    #[test]
+    fn a_user_hears_of_its_projects_wolves_only() {
+        let project = ProjectId::new();
+        let caller = |principal| Caller { principal, request_id: String::new(), deadline: None };
+        // A platform admin too: what it explains is what it could place.
+        let user = Principal::User {
+            user: UserId::new(),
+            key: ApiKeyId::new(),
+            project: project.clone(),
+            role: Role::Admin,
+            platform_admin: true,
+        };
+        assert_eq!(tenant(&caller(user)).unwrap(), Tenant::Project(project));
+        let service = Principal::Service("sandbox-manager".into());
+        assert_eq!(tenant(&caller(service)).unwrap(), Tenant::Fleet);
+        assert!(tenant(&caller(Principal::Wolf(WolfId::new()))).is_err());
+        assert!(tenant(&caller(Principal::Anonymous)).is_err());
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait,
-    QueryFilter, QueryOrder, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ActiveValue::Set, ColumnTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter,
+    QueryOrder, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use wolfpack_store::{Engine, Store, StoreError};
 use wolfpack_types::{Fault, ReservationId, ReservationState};
@@ -90,16 +90,17 @@ impl LedgerStore {
         if !term.guard(tx).await? {
             return Err(CommitError::Fenced { mine: term.epoch() });
         }
-        let made: Vec<&Record> =
-            changes.iter().filter(|change| change.before.is_none()).map(|change| &change.after).collect();
+        let made: Vec<&Record> = changes
+            .iter()
+            .filter(|change| change.before.is_none())
+            .map(|change| &change.after)
+            .collect();
         if !made.is_empty() {
             let rows = made.iter().map(|record| reservation::row(record));
             reservation::Entity::insert_many(rows).exec_without_returning(tx).await?;
             let devices: Vec<_> = made.iter().flat_map(|record| device_rows(record)).collect();
             if !devices.is_empty() {
-                reservation_device::Entity::insert_many(devices)
-                    .exec_without_returning(tx)
-                    .await?;
+                reservation_device::Entity::insert_many(devices).exec_without_returning(tx).await?;
             }
         }
         self.transition(tx, changes).await
@@ -155,7 +156,8 @@ impl LedgerStore {
     /// # Errors
     /// When the database fails or a row is not ours.
     pub async fn live(&self) -> Result<Vec<Record>, Fault> {
-        let states = [ReservationState::Reserved, ReservationState::Bound].map(ReservationState::as_str);
+        let states =
+            [ReservationState::Reserved, ReservationState::Bound].map(ReservationState::as_str);
         let rows = reservation::Entity::find()
             .filter(reservation::Column::State.is_in(states))
             .all(self.store.conn())
@@ -175,7 +177,10 @@ impl LedgerStore {
     /// # Errors
     /// As [`Self::live`].
     pub async fn get(&self, id: &ReservationId) -> Result<Option<Record>, Fault> {
-        let row = reservation::Entity::find_by_id(id.as_str()).one(self.store.conn()).await.map_err(database)?;
+        let row = reservation::Entity::find_by_id(id.as_str())
+            .one(self.store.conn())
+            .await
+            .map_err(database)?;
         let Some(row) = row else { return Ok(None) };
         Ok(self.with_devices(vec![row]).await?.pop())
     }
@@ -201,7 +206,11 @@ impl LedgerStore {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn prune(&self, now: chrono::DateTime<chrono::Utc>, age: Duration) -> Result<u64, Fault> {
+    pub async fn prune(
+        &self,
+        now: chrono::DateTime<chrono::Utc>,
+        age: Duration,
+    ) -> Result<u64, Fault> {
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
         let before = now.timestamp_micros().saturating_sub(age);
         reservation::Entity::delete_many()
@@ -233,7 +242,6 @@ fn database(error: DbErr) -> Fault {
     StoreError::from(error).into()
 }
 
-#[allow(clippy::result_large_err, reason = "the house's error type")]
 fn records(
     rows: Vec<reservation::Model>,
     devices: Vec<reservation_device::Model>,

@@ -64,10 +64,10 @@ impl Model {
     ///
     /// # Errors
     /// `INTERNAL` when the row was not written by us.
-    #[allow(clippy::result_large_err, reason = "the house's error type")]
     pub fn into_record(self, devices: Vec<String>) -> Result<Record, Fault> {
         let time = |micros: i64| {
-            DateTime::from_timestamp_micros(micros).ok_or_else(|| broken("its time is out of range"))
+            DateTime::from_timestamp_micros(micros)
+                .ok_or_else(|| broken("its time is out of range"))
         };
         let amount = |value: i64| u64::try_from(value).map_err(broken);
         Ok(Record {

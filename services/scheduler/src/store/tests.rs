@@ -5,9 +5,7 @@ use sea_orm::{EntityTrait, PaginatorTrait};
 use wolfpack_store::testing::each_engine;
 use wolfpack_store::{Engine, Store};
 use wolfpack_types::capacity::{Demand, Grant};
-use wolfpack_types::{
-    InstanceId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId,
-};
+use wolfpack_types::{InstanceId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 
 use super::{CommitError, LedgerStore, Migrator, ShardStore, Term, reservation};
 use crate::domain::{Change, Record};
@@ -30,7 +28,13 @@ fn record(term: &Term, devices: &[&str]) -> Record {
         sandbox: SandboxId::new(),
         wolf: WolfId::parse("w").unwrap(),
         state: ReservationState::Reserved,
-        demand: Demand { cpu_milli: 3, memory_bytes: 1 << 40, pids: 9, desktop: true, ..Demand::default() },
+        demand: Demand {
+            cpu_milli: 3,
+            memory_bytes: 1 << 40,
+            pids: 9,
+            desktop: true,
+            ..Demand::default()
+        },
         grant: Grant {
             devices: devices.iter().map(|device| (*device).to_owned()).collect(),
             share_milli: if devices.is_empty() { 0 } else { 1000 },
@@ -61,7 +65,7 @@ async fn what_is_written_is_read_back() {
         assert_eq!(ledger.get(&gpus.id).await.unwrap().as_ref(), Some(&gpus));
         assert_eq!(ledger.live().await.unwrap().len(), 2);
         let found = ledger.by_requests(&[plain.request_id.clone(), "x".into()]).await.unwrap();
-        assert_eq!(found, [plain.clone()]);
+        assert_eq!(found, std::slice::from_ref(&plain));
 
         let bound = becomes(&plain, ReservationState::Bound);
         let lost = becomes(&gpus, ReservationState::Lost);

@@ -120,7 +120,7 @@ impl Writer {
         };
         let (lead, known) = match (ready, known) {
             (Ok(lead), Ok(known)) => (lead, known),
-            (_, Err(fault)) | (Err(fault), _) => {
+            (_, Err(fault)) | (Err(fault), Ok(_)) => {
                 self.refuse(commands, &fault);
                 self.publish();
                 return;
@@ -329,7 +329,6 @@ impl Writer {
     }
 }
 
-#[allow(clippy::result_large_err, reason = "the house's error type")]
 fn replay(record: &Record, placement: &Placement) -> Result<Record, Fault> {
     if record.body_hash == placement.body_hash {
         return Ok(record.clone());
