@@ -23,7 +23,10 @@ const MAX_METADATA: usize = 16;
 
 /// Turns a fault into the status that the caller sees and logs its cause.
 #[must_use]
-#[allow(clippy::needless_pass_by_value, reason = "a fault ends here; `map_err(to_status)` reads well")]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "a fault ends here; `map_err(to_status)` reads well"
+)]
 pub fn to_status(fault: Fault) -> Status {
     log(&fault);
     let reason = fault.reason;
@@ -73,7 +76,8 @@ pub fn from_status(status: &Status) -> Fault {
     let known = info.and_then(|info| Reason::parse(&info.reason));
     let mut fault = Fault::new(known.unwrap_or_else(|| by_code(status.code())), status.message());
     if let Some(info) = info {
-        fault.metadata = info.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>();
+        fault.metadata =
+            info.metadata.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>();
         if known.is_none() {
             // A newer server knows reasons that we do not; programs may.
             fault = fault.with("reason", info.reason.clone());
@@ -148,7 +152,10 @@ pub(crate) fn complete(headers: &mut HeaderMap) {
     };
     let fault = if reason == Reason::Internal {
         tracing::error!(code = ?status.code(), message, "a call failed without a reason");
-        Fault::new(reason, "an internal error occurred; try again, and tell the operator if it stays")
+        Fault::new(
+            reason,
+            "an internal error occurred; try again, and tell the operator if it stays",
+        )
     } else {
         Fault::new(reason, message)
     };
@@ -234,7 +241,9 @@ mod tests {
 
         let mut fault = Fault::new(Reason::RequestInvalid, "ä".repeat(5000));
         for i in 0..100 {
-            fault = fault.violates(format!("f{i}"), "x".repeat(5000)).with(&format!("k{i}"), "y".repeat(5000));
+            fault = fault
+                .violates(format!("f{i}"), "x".repeat(5000))
+                .with(&format!("k{i}"), "y".repeat(5000));
         }
         let mut headers = HeaderMap::new();
         to_status(fault).add_header(&mut headers).unwrap();
@@ -245,7 +254,10 @@ mod tests {
     #[test]
     fn foreign_answers_get_a_reason() {
         let cases = [
-            (Status::out_of_range("Error, decoded message length too large: found 5 bytes"), Reason::MessageTooLarge),
+            (
+                Status::out_of_range("Error, decoded message length too large: found 5 bytes"),
+                Reason::MessageTooLarge,
+            ),
             (Status::internal("failed to decode Protobuf message: x"), Reason::RequestInvalid),
             (Status::unimplemented(""), Reason::RouteNotFound),
             (Status::unknown("SELECT secret"), Reason::Internal),

@@ -135,7 +135,9 @@ mod tests {
     #[tokio::test]
     async fn only_what_belongs_to_the_call_goes_on() {
         let channel = RpcChannel::over("nobody", || async {
-            Err::<tokio::io::DuplexStream, _>(std::io::Error::from(std::io::ErrorKind::NotConnected))
+            Err::<tokio::io::DuplexStream, _>(std::io::Error::from(
+                std::io::ErrorKind::NotConnected,
+            ))
         });
         let wolf = WolfId::new();
         let request = || {
@@ -161,8 +163,10 @@ mod tests {
             request
         };
         let forwarded = Forward::to(&channel).prepare(request());
-        let names: std::collections::BTreeSet<&str> = forwarded.headers().keys().map(HeaderName::as_str).collect();
-        let wanted = ["authorization", "grpc-accept-encoding", "grpc-timeout", "te", "x-request-id"];
+        let names: std::collections::BTreeSet<&str> =
+            forwarded.headers().keys().map(HeaderName::as_str).collect();
+        let wanted =
+            ["authorization", "grpc-accept-encoding", "grpc-timeout", "te", "x-request-id"];
         assert_eq!(names.into_iter().collect::<Vec<_>>(), wanted);
         let left = timeout::read(forwarded.headers()).unwrap().unwrap();
         assert!(left <= std::time::Duration::from_secs(5), "{left:?}");

@@ -28,5 +28,7 @@ pub use error::{from_status, to_status};
 pub use forward::Forward;
 pub use policy::{Allow, PolicyRow, RpcKind};
 pub use request::{Caller, caller, check, checked};
-pub use server::{BoundListener, HealthHandle, ListenConfig, ListenError, Peer, Profile, Server, ServerBuilder};
+pub use server::{
+    BoundListener, HealthHandle, ListenConfig, ListenError, Peer, Profile, Server, ServerBuilder,
+};
 pub use tls::{ClientAuth, ClientTls, ServerTls, TlsConfig, TlsError};

@@ -78,7 +78,9 @@ impl Allow {
                 Some(needed) => return Err(role_too_low(needed)),
                 None => false,
             },
-            Principal::Service(name) => self.services.iter().any(|allowed| *allowed == "*" || allowed == name),
+            Principal::Service(name) => {
+                self.services.iter().any(|allowed| *allowed == "*" || allowed == name)
+            }
             Principal::Wolf(_) => self.wolves,
             Principal::Sandbox { .. } => self.sandboxes,
         };
@@ -242,7 +244,12 @@ mod tests {
     }
 
     fn admitted(allow: Allow) -> Vec<usize> {
-        everyone().iter().enumerate().filter(|(_, p)| allow.check(p).is_ok()).map(|(i, _)| i).collect()
+        everyone()
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| allow.check(p).is_ok())
+            .map(|(i, _)| i)
+            .collect()
     }
 
     #[test]
@@ -252,7 +259,11 @@ mod tests {
         assert_eq!(admitted(Allow { users: Some(Role::Developer), ..Allow::NOBODY }), [1, 2]);
         assert_eq!(admitted(Allow { platform_admins_only: true, ..Allow::NOBODY }), [3]);
         assert_eq!(
-            admitted(Allow { users: Some(Role::Viewer), platform_admins_only: true, ..Allow::NOBODY }),
+            admitted(Allow {
+                users: Some(Role::Viewer),
+                platform_admins_only: true,
+                ..Allow::NOBODY
+            }),
             [3]
         );
         assert_eq!(admitted(Allow { services: &["scheduler"], ..Allow::NOBODY }), [4]);
@@ -263,7 +274,8 @@ mod tests {
 
     #[test]
     fn refusals_have_distinct_reasons() {
-        let reason = |allow: Allow, principal: &Principal| allow.check(principal).unwrap_err().reason;
+        let reason =
+            |allow: Allow, principal: &Principal| allow.check(principal).unwrap_err().reason;
         let developers = Allow { users: Some(Role::Developer), ..Allow::NOBODY };
         assert_eq!(reason(developers, &Principal::Anonymous), Reason::CredentialMissing);
         assert_eq!(reason(developers, &user(Role::Viewer, true)), Reason::RoleTooLow);

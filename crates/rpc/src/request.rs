@@ -87,8 +87,12 @@ pub fn checked<T: Validate>(request: Request<T>) -> Result<(Caller, T), Status> 
 /// `REQUEST_INVALID` with every field that breaks a rule.
 pub fn check<T: Validate>(message: &T) -> Result<(), Status> {
     message.validate().map_err(|error| {
-        let fields: Vec<String> =
-            error.violations().iter().take(3).map(prost_protovalidate::Violation::field_path).collect();
+        let fields: Vec<String> = error
+            .violations()
+            .iter()
+            .take(3)
+            .map(prost_protovalidate::Violation::field_path)
+            .collect();
         let mut fault = Fault::new(
             Reason::RequestInvalid,
             format!("the request breaks a rule in {}; see the field violations", fields.join(", ")),
@@ -153,7 +157,10 @@ mod tests {
     fn roles_are_ordered_and_other_callers_are_told_so() {
         assert!(user(Role::Admin).require(Role::Developer).is_ok());
         let reason = |status: &Status| crate::error::from_status(status).reason;
-        assert_eq!(reason(&user(Role::Viewer).require(Role::Developer).unwrap_err()), Reason::RoleTooLow);
+        assert_eq!(
+            reason(&user(Role::Viewer).require(Role::Developer).unwrap_err()),
+            Reason::RoleTooLow
+        );
         let nobody = caller(&Request::new(WhoAmIRequest {}));
         assert_eq!(nobody.principal, Principal::Anonymous);
         assert_eq!(reason(&nobody.require(Role::Viewer).unwrap_err()), Reason::CallerForbidden);

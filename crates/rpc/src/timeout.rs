@@ -80,10 +80,15 @@ mod tests {
 
     #[test]
     fn what_is_written_is_never_longer_and_nearly_as_long() {
-        for left in [0u64, 1, 999, 1_000_001, 5_000_000_000, 30_000_000_000, 90_000_000_000_000_000] {
+        for left in [0u64, 1, 999, 1_000_001, 5_000_000_000, 30_000_000_000, 90_000_000_000_000_000]
+        {
             let left = Duration::from_nanos(left);
             let read = parse(write(left).as_bytes()).unwrap();
-            assert!(read <= left && left.as_nanos() - read.as_nanos() <= left.as_nanos() / 1_000_000 + 1, "{left:?} {read:?}");
+            assert!(
+                read <= left
+                    && left.as_nanos() - read.as_nanos() <= left.as_nanos() / 1_000_000 + 1,
+                "{left:?} {read:?}"
+            );
         }
         let huge = Duration::from_secs(u64::MAX);
         assert!(parse(write(huge).as_bytes()).unwrap() < huge);

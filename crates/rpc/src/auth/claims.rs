@@ -3,7 +3,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode,
+};
 use serde::{Deserialize, Serialize};
 use wolfpack_types::{ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId};
 
@@ -171,7 +173,9 @@ mod tests {
         eternal.exp += 10 * MAX_TOKEN_LIFE.as_secs();
         refused(&eternal.sign("k1", &private).unwrap());
         // The classic: another algorithm, keyed with the public key.
-        let hmac = encode(&Header::new(Algorithm::HS256), &good, &EncodingKey::from_secret(&public)).unwrap();
+        let hmac =
+            encode(&Header::new(Algorithm::HS256), &good, &EncodingKey::from_secret(&public))
+                .unwrap();
         refused(&hmac);
         assert!(SandboxClaims::key_id(&hmac).is_err());
         let mut odd = good;

@@ -40,7 +40,10 @@ pub(crate) async fn identify(
         } else if bearer.split('.').count() == 3 {
             authority.sandbox_token(bearer).await
         } else {
-            Err(Fault::new(Reason::ApiKeyInvalid, "the bearer is neither an api key nor a sandbox token; check how it was copied"))
+            Err(Fault::new(
+                Reason::ApiKeyInvalid,
+                "the bearer is neither an api key nor a sandbox token; check how it was copied",
+            ))
         };
     }
     match peer {
@@ -49,8 +52,9 @@ pub(crate) async fn identify(
             Reason::CertificateInvalid,
             "the client certificate names no service and no wolf of this fleet; join again or issue it anew",
         )),
-        Peer::Known(Principal::Service(name)) if name == RELAY => on_behalf(headers)
-            .map(|wolf| wolf.unwrap_or_else(|| Principal::Service(name.clone()))),
+        Peer::Known(Principal::Service(name)) if name == RELAY => {
+            on_behalf(headers).map(|wolf| wolf.unwrap_or_else(|| Principal::Service(name.clone())))
+        }
         Peer::Known(principal) => Ok(principal.clone()),
     }
 }
@@ -83,7 +87,10 @@ fn on_behalf(headers: &HeaderMap) -> Result<Option<Principal>, Fault> {
         .and_then(|name| WolfId::from_name(name).ok())
         .map(|wolf| Some(Principal::Wolf(wolf)))
         .ok_or_else(|| {
-            Fault::new(Reason::CertificateInvalid, "the relayed caller is not a wolf; update the tunnel broker")
+            Fault::new(
+                Reason::CertificateInvalid,
+                "the relayed caller is not a wolf; update the tunnel broker",
+            )
         })
 }
 
@@ -124,7 +131,10 @@ mod tests {
         pairs.iter().map(|(k, v)| (k.parse().unwrap(), HeaderValue::from_static(v))).collect()
     }
 
-    async fn who(peer: Peer, pairs: &[(&'static str, &'static str)]) -> Result<&'static str, Reason> {
+    async fn who(
+        peer: Peer,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<&'static str, Reason> {
         identify(&peer, &headers(pairs), &Fake).await.map(|p| p.kind()).map_err(|f| f.reason)
     }
 
@@ -140,9 +150,16 @@ mod tests {
         assert_eq!(who(service("gateway"), &good).await, Ok("user"));
         assert_eq!(who(Peer::Nameless, &good).await, Ok("user"));
         assert_eq!(who(service("gateway"), &wrong).await, Err(Reason::ApiKeyInvalid));
-        assert_eq!(who(service("gateway"), &[("authorization", "bearer a.b.c")]).await, Ok("sandbox"));
+        assert_eq!(
+            who(service("gateway"), &[("authorization", "bearer a.b.c")]).await,
+            Ok("sandbox")
+        );
         for odd in ["", "Bearer", "Bearer ", "Basic wp_good", "Bearer something"] {
-            assert_eq!(who(service("gateway"), &[("authorization", odd)]).await, Err(Reason::ApiKeyInvalid), "{odd:?}");
+            assert_eq!(
+                who(service("gateway"), &[("authorization", odd)]).await,
+                Err(Reason::ApiKeyInvalid),
+                "{odd:?}"
+            );
         }
     }
 

@@ -11,7 +11,9 @@ use async_trait::async_trait;
 use moka::Expiry;
 use moka::future::Cache;
 use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
-use wolfpack_proto::registry::v1::{IntrospectRequest, IntrospectResponse, Role as WireRole, WatchRevocationsRequest};
+use wolfpack_proto::registry::v1::{
+    IntrospectRequest, IntrospectResponse, Role as WireRole, WatchRevocationsRequest,
+};
 use wolfpack_runtime::{BoxError, Context};
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
 
@@ -30,6 +32,8 @@ const NEGATIVE: Duration = Duration::from_secs(2);
 const CAPACITY: u64 = 100_000;
 /// How long the registry has to answer.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a caller waits for the first snapshot of revocations after a start.
+const FIRST_SYNC: Duration = Duration::from_secs(5);
 
 /// Asks the registry, remembers, and hears of revocations.
 pub struct RemoteAuthority {
@@ -65,8 +69,10 @@ impl RemoteAuthority {
         let revocations = Arc::new(Revocations::new());
         let watched = registry.without_deadline();
         let known = Arc::clone(&revocations);
+        let stop = context.supervisor.token();
         context.supervisor.spawn_restarting("rpc.revocations", move || {
-            watch(watched.clone(), Arc::clone(&known))
+            let (watched, known, stop) = (watched.clone(), Arc::clone(&known), stop.clone());
+            async move { stop.run_until_cancelled(watch(watched, known)).await.unwrap_or(Ok(())) }
         });
         let registry = registry.with_deadline(DEADLINE);
         Arc::new(Self {
@@ -112,7 +118,9 @@ impl Authority for RemoteAuthority {
             .map_err(|fault| (*fault).clone())?;
         match answer {
             // The answer may be older than a revocation that has arrived since.
-            Answer::Good(Principal::User { key, .. }) if self.revocations.has_key(&key) => Err(wrong_key()),
+            Answer::Good(Principal::User { key, .. }) if self.revocations.has_key(&key) => {
+                Err(wrong_key())
+            }
             Answer::Good(principal) => Ok(principal),
             Answer::Wrong => Err(wrong_key()),
         }
@@ -128,7 +136,7 @@ impl Authority for RemoteAuthority {
         };
         let principal = SandboxClaims::verify(token, &key)?.principal()?;
         // Without a first snapshot a deleted sandbox could get in.
-        if !self.revocations.ready().await {
+        if !self.revocations.ready(FIRST_SYNC).await {
             return Err(Fault::new(
                 Reason::DependencyUnavailable,
                 "revocations are not known yet, so the token cannot be checked; try again",

@@ -10,8 +10,6 @@ use wolfpack_types::{ApiKeyId, ExecutionId, SandboxId};
 
 use super::claims::MAX_TOKEN_LIFE;
 
-/// How long a caller waits for the first snapshot after a start.
-const FIRST_SYNC: Duration = Duration::from_secs(5);
 /// Old entries are dropped when this many more came.
 const PRUNE_EVERY: usize = 4096;
 
@@ -77,9 +75,11 @@ impl Revocations {
     }
 
     /// Waits for the first snapshot; `false` when it does not come in time.
-    pub(super) async fn ready(&self) -> bool {
+    pub(super) async fn ready(&self, within: Duration) -> bool {
         let mut synced = self.synced.subscribe();
-        tokio::time::timeout(FIRST_SYNC, synced.wait_for(|synced| *synced)).await.is_ok_and(|s| s.is_ok())
+        tokio::time::timeout(within, synced.wait_for(|synced| *synced))
+            .await
+            .is_ok_and(|s| s.is_ok())
     }
 
     pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {
@@ -88,7 +88,10 @@ impl Revocations {
 
     pub(super) fn has_sandbox(&self, sandbox: &SandboxId, execution: &ExecutionId) -> bool {
         let known = self.known.read();
-        known.sandboxes.get(sandbox).is_some_and(|boots| boots.all || boots.some.contains(execution))
+        known
+            .sandboxes
+            .get(sandbox)
+            .is_some_and(|boots| boots.all || boots.some.contains(execution))
     }
 }
 
@@ -111,12 +114,15 @@ mod tests {
     use wolfpack_proto::registry::v1::RevokedSandbox;
     use wolfpack_proto::types::v1::WatchBookmark;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn one_boot_or_all_of_them() {
         let revocations = Revocations::new();
         let (sandbox, first, second) = (SandboxId::new(), ExecutionId::new(), ExecutionId::new());
         let event = |execution: &str| {
-            Event::Sandbox(RevokedSandbox { sandbox: sandbox.name(), execution_id: execution.to_owned() })
+            Event::Sandbox(RevokedSandbox {
+                sandbox: sandbox.name(),
+                execution_id: execution.to_owned(),
+            })
         };
         revocations.apply(event(first.as_str()));
         assert!(revocations.has_sandbox(&sandbox, &first));
@@ -126,12 +132,12 @@ mod tests {
         assert!(!revocations.has_sandbox(&SandboxId::new(), &second));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn nobody_is_let_in_before_the_first_snapshot() {
         let revocations = Revocations::new();
-        assert!(!revocations.ready().await);
+        assert!(!revocations.ready(Duration::from_millis(10)).await);
         revocations.apply(Event::Bookmark(WatchBookmark::default()));
-        assert!(revocations.ready().await);
+        assert!(revocations.ready(Duration::from_millis(10)).await);
     }
 
     #[test]

@@ -74,7 +74,9 @@ impl SigningKeys {
         let by_id = answer
             .keys
             .into_iter()
-            .filter_map(|key| Some((key.key_id, <[u8; 32]>::try_from(key.public_key.as_ref()).ok()?)))
+            .filter_map(|key| {
+                Some((key.key_id, <[u8; 32]>::try_from(key.public_key.as_ref()).ok()?))
+            })
             .collect();
         self.keys.store(std::sync::Arc::new(Known { by_id, fetched: Some(Instant::now()) }));
         Ok(())

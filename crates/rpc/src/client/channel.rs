@@ -149,7 +149,8 @@ impl RpcChannel {
         };
         let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         // tonic need not know of TLS: the connector ends it.
-        let target: Uri = format!("http://{}:{port}", authority.host()).parse().map_err(|_| wrong())?;
+        let target: Uri =
+            format!("http://{}:{port}", authority.host()).parse().map_err(|_| wrong())?;
         let channel = endpoint(target)
             .origin(uri)
             .initial_stream_window_size(MIB)
@@ -320,12 +321,16 @@ mod tests {
 
     #[tokio::test]
     async fn addresses_are_checked_before_the_first_call() {
-        let make = |url: &str| RpcChannel::to_service(&PeerConfig::at(url), "registry", None).map(|_| ());
+        let make =
+            |url: &str| RpcChannel::to_service(&PeerConfig::at(url), "registry", None).map(|_| ());
         assert!(make("http://127.0.0.1:7001").is_ok());
         assert!(make("http://[::1]:7001").is_ok());
         assert!(make("http://localhost:7001").is_ok());
         assert!(matches!(make("http://10.0.0.1:7001"), Err(ChannelError::PlainRemote(_))));
-        assert!(matches!(make("http://localhost.evil.example:1"), Err(ChannelError::PlainRemote(_))));
+        assert!(matches!(
+            make("http://localhost.evil.example:1"),
+            Err(ChannelError::PlainRemote(_))
+        ));
         assert!(matches!(make("https://10.0.0.1:7001"), Err(ChannelError::TlsMissing(_))));
         for odd in ["", "10.0.0.1:7001", "/x", "ftp://localhost"] {
             assert!(matches!(make(odd), Err(ChannelError::Address(_))), "{odd:?}");

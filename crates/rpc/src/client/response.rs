@@ -31,7 +31,9 @@ pub(crate) fn exceeded(peer: &str) -> Status {
 pub(crate) fn unusable_bearer(peer: &str) -> Status {
     to_status(Fault::new(
         Reason::CredentialMissing,
-        format!("the key or token for {peer} has characters that cannot be sent; check how it was copied"),
+        format!(
+            "the key or token for {peer} has characters that cannot be sent; check how it was copied"
+        ),
     ))
 }
 

@@ -36,7 +36,8 @@ where
             return Err(status);
         }
         let hint = from_status(&status).retry_after.unwrap_or_default();
-        let wait = waits.next().unwrap_or(Duration::from_secs(2)).max(hint.min(Duration::from_secs(5)));
+        let wait =
+            waits.next().unwrap_or(Duration::from_secs(2)).max(hint.min(Duration::from_secs(5)));
         if Instant::now() + wait >= end {
             return Err(status);
         }
@@ -50,14 +51,18 @@ mod tests {
     use crate::error::to_status;
     use wolfpack_types::{Fault, Reason};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn only_unavailable_is_tried_again() {
         let mut calls = 0;
         let worked = retry(Duration::from_secs(60), || {
             calls += 1;
             let nth = calls;
             async move {
-                if nth < 4 { Err(to_status(Fault::new(Reason::ServerStopping, "x"))) } else { Ok(nth) }
+                if nth < 4 {
+                    Err(to_status(Fault::new(Reason::ServerStopping, "x")))
+                } else {
+                    Ok(nth)
+                }
             }
         })
         .await;
@@ -72,7 +77,9 @@ mod tests {
         assert_eq!(failed.unwrap_err().code(), tonic::Code::NotFound);
         assert_eq!(calls, 1);
 
-        let failed = retry::<(), _, _>(Duration::from_secs(1), || async { Err(Status::unavailable("x")) }).await;
+        let failed =
+            retry::<(), _, _>(Duration::from_secs(1), || async { Err(Status::unavailable("x")) })
+                .await;
         assert_eq!(failed.unwrap_err().code(), tonic::Code::Unavailable);
     }
 }

@@ -50,7 +50,11 @@ pub(crate) struct Acceptor {
 
 impl Acceptor {
     /// Accepts until `stop`, or until an incoming stream ends.
-    pub(crate) async fn run(self: Arc<Self>, source: Source, stop: CancellationToken) -> io::Result<()> {
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        source: Source,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
         match source {
             Source::Tcp(listener) => {
                 let tcp = TcpListener::from_std(listener.socket)?;
@@ -111,7 +115,10 @@ impl Acceptor {
         self.spawn(place, async move {
             socket::tune(&stream);
             match tls {
-                None => this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default()).await,
+                None => {
+                    this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default())
+                        .await
+                }
                 Some(tls) => match this.handshake(stream, address, &tls).await {
                     Ok((io, peer, limits)) => this.serve(io, peer, limits).await,
                     Err(why) => this.metrics.refused(why),
@@ -196,7 +203,9 @@ fn failed(address: SocketAddr, error: &dyn std::fmt::Display) -> Refusal {
 fn is_the_peers(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }
 

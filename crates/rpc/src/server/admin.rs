@@ -57,7 +57,11 @@ impl Admin {
     }
 }
 
-fn answer(request: &Request<Body>, telemetry: &Telemetry, health: &HealthHandle) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Body>,
+    telemetry: &Telemetry,
+    health: &HealthHandle,
+) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n".to_owned());
     }
@@ -91,10 +95,16 @@ struct Nobody;
 #[async_trait]
 impl Authority for Nobody {
     async fn api_key(&self, _key: &str) -> Result<Principal, Fault> {
-        Err(Fault::new(Reason::ApiKeyInvalid, "this listener takes no keys; call the service's own address"))
+        Err(Fault::new(
+            Reason::ApiKeyInvalid,
+            "this listener takes no keys; call the service's own address",
+        ))
     }
 
     async fn sandbox_token(&self, _token: &str) -> Result<Principal, Fault> {
-        Err(Fault::new(Reason::SandboxTokenInvalid, "this listener takes no tokens; call the service's own address"))
+        Err(Fault::new(
+            Reason::SandboxTokenInvalid,
+            "this listener takes no tokens; call the service's own address",
+        ))
     }
 }

@@ -38,7 +38,9 @@ pub(crate) fn refuse(route: &Route, fault: Fault) -> Response<Body> {
 pub(crate) fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
-        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => StatusCode::BAD_REQUEST,
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
+            StatusCode::BAD_REQUEST
+        }
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
@@ -128,7 +130,9 @@ impl<W: Watch> http_body::Body for Watched<W> {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     complete(trailers);
-                    let code = trailers.get(Status::GRPC_STATUS).map_or(this.at_end, |c| code_name(c.as_bytes()));
+                    let code = trailers
+                        .get(Status::GRPC_STATUS)
+                        .map_or(this.at_end, |c| code_name(c.as_bytes()));
                     this.end(code);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -158,7 +162,8 @@ impl<W: Watch> Drop for Watched<W> {
     fn drop(&mut self) {
         // Some bodies are never polled to their end: those whose length is
         // known (the end is then the last frame), and those that nobody reads.
-        let code = if http_body::Body::is_end_stream(&self.inner) { self.at_end } else { "CANCELLED" };
+        let code =
+            if http_body::Body::is_end_stream(&self.inner) { self.at_end } else { "CANCELLED" };
         self.end(code);
     }
 }

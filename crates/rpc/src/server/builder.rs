@@ -40,7 +40,11 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    pub(super) fn new(context: &Context, policy: &'static [PolicyRow], authority: Arc<dyn Authority>) -> Self {
+    pub(super) fn new(
+        context: &Context,
+        policy: &'static [PolicyRow],
+        authority: Arc<dyn Authority>,
+    ) -> Self {
         Self {
             context: context.clone(),
             policy,
@@ -78,7 +82,11 @@ impl ServerBuilder {
     #[must_use]
     pub fn add_raw<S, B>(mut self, path: &'static str, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<StdError>,
@@ -115,7 +123,11 @@ impl ServerBuilder {
     #[must_use]
     pub fn fallback<S, B>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<StdError>,

@@ -53,7 +53,12 @@ impl Connection {
     ///
     /// # Errors
     /// When the peer did not begin in time, or speaks something else.
-    pub(crate) async fn serve(self: Arc<Self>, io: BoxIo, peer: Peer, limits: Limits) -> Result<(), Refusal> {
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        io: BoxIo,
+        peer: Peer,
+        limits: Limits,
+    ) -> Result<(), Refusal> {
         let first = tokio::time::timeout(self.profile.first_byte_deadline, sniff(io));
         let (protocol, io) = tokio::select! {
             biased;
@@ -91,10 +96,9 @@ impl Connection {
             .keep_alive_interval(profile.keepalive_interval)
             .keep_alive_timeout(profile.keepalive_timeout);
         let service = self.service(peer);
-        let mut connection = Box::pin(builder.serve_connection(
-            TokioIo::new(io),
-            service_fn(move |request| service(request)),
-        ));
+        let mut connection = Box::pin(
+            builder.serve_connection(TokioIo::new(io), service_fn(move |request| service(request))),
+        );
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.leave(limits) => {}
@@ -157,7 +161,10 @@ struct Service(Answer);
 impl Future for Service {
     type Output = Result<http::Response<Body>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Self::Output> {
         self.0.as_mut().poll(cx).map(Ok)
     }
 }

@@ -38,7 +38,12 @@ impl Dispatch {
     fn find(&self, path: &str) -> Option<&Next> {
         self.exact
             .get(path)
-            .or_else(|| self.prefixes.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, next)| next))
+            .or_else(|| {
+                self.prefixes
+                    .iter()
+                    .find(|(prefix, _)| path.starts_with(prefix))
+                    .map(|(_, next)| next)
+            })
             .or_else(|| self.services.get(service_of(path)?))
     }
 }
@@ -49,7 +54,10 @@ impl Handle for Arc<Dispatch> {
             Some(next) => next.handle(request),
             None => {
                 let route = route(&request);
-                let fault = Fault::new(Reason::RouteNotFound, "there is nothing at this path; ask the reflection service what is served here");
+                let fault = Fault::new(
+                    Reason::RouteNotFound,
+                    "there is nothing at this path; ask the reflection service what is served here",
+                );
                 Box::pin(async move { refuse(&route, fault) })
             }
         }

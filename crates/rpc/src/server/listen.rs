@@ -27,7 +27,9 @@ pub struct ListenConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// The address is not to be had.
-    #[error("cannot listen on {address}: {source}; choose another address or stop what listens there")]
+    #[error(
+        "cannot listen on {address}: {source}; choose another address or stop what listens there"
+    )]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -38,7 +40,9 @@ pub enum ListenError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Certificates are asked for, but there is no TLS to carry them.
-    #[error("{0} asks clients for certificates but has no tls files; set tls or turn client_auth off")]
+    #[error(
+        "{0} asks clients for certificates but has no tls files; set tls or turn client_auth off"
+    )]
     ClientAuthWithoutTls(SocketAddr),
 }
 

@@ -39,10 +39,10 @@ pub(crate) mod socket;
 mod stack;
 
 pub use builder::ServerBuilder;
-pub(crate) use io::BoxIo;
-pub(crate) use metrics::code_name;
 pub use health::HealthHandle;
+pub(crate) use io::BoxIo;
 pub use listen::{BoundListener, ListenConfig, ListenError};
+pub(crate) use metrics::code_name;
 pub use profile::{Profile, RateLimit};
 pub use serve::Server;
 pub use shared::Peer;

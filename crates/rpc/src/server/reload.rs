@@ -52,6 +52,10 @@ fn warn(tls: &ServerTls, warned: &mut Option<SystemTime>) {
     let due = warned.is_none_or(|at| now.duration_since(at).is_ok_and(|since| since >= WARN_EVERY));
     if left < WARN_BEFORE && due {
         *warned = Some(now);
-        tracing::warn!(certificate = tls.name(), seconds = left.as_secs(), "the certificate ends soon; issue a new one");
+        tracing::warn!(
+            certificate = tls.name(),
+            seconds = left.as_secs(),
+            "the certificate ends soon; issue a new one"
+        );
     }
 }

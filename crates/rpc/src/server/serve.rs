@@ -76,7 +76,8 @@ impl Server {
             if let Source::Tcp(listener) = &source
                 && let Some(tls) = &listener.tls
             {
-                let protocols: &[&[u8]] = if profile.http1 { &[b"h2", b"http/1.1"] } else { &[b"h2"] };
+                let protocols: &[&[u8]] =
+                    if profile.http1 { &[b"h2", b"http/1.1"] } else { &[b"h2"] };
                 tls.speak(protocols);
                 reload::spawn(&supervisor, tls.clone(), metrics.clone());
             }
@@ -113,10 +114,15 @@ impl Server {
         self.health.started().await;
         let ended = join_all(running).await;
         self.health.draining().await;
-        let dropped: usize =
-            join_all(drains.iter().map(|(drain, profile)| drain.run(profile))).await.into_iter().sum();
+        let dropped: usize = join_all(drains.iter().map(|(drain, profile)| drain.run(profile)))
+            .await
+            .into_iter()
+            .sum();
         if dropped > 0 {
-            tracing::warn!(dropped, "the drain reached its bound; connections and streams were dropped");
+            tracing::warn!(
+                dropped,
+                "the drain reached its bound; connections and streams were dropped"
+            );
         }
         for result in ended {
             result?;

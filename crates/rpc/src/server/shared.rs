@@ -70,7 +70,12 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    pub(crate) fn find<B>(request: &Request<B>, table: &Table, has_fallback: bool, served: bool) -> Self {
+    pub(crate) fn find<B>(
+        request: &Request<B>,
+        table: &Table,
+        has_fallback: bool,
+        served: bool,
+    ) -> Self {
         let row = table.get(request.uri().path());
         let fallback = row.is_none() && has_fallback && !served;
         let label = match (row, fallback) {

@@ -11,9 +11,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// A connection on which an option fails works without it.
 pub(crate) fn tune(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    let tuned = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+    let tuned =
+        socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
     if let Err(error) = tuned {
         tracing::debug!(%error, "tcp options not set");
     }

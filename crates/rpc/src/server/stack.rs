@@ -11,7 +11,9 @@ use tonic::body::Body;
 use tower::ServiceExt as _;
 use tower_service::Service;
 
-use super::layers::{authenticate, authorise, deadline, load_shed, metrics, panic, rate_limit, trace};
+use super::layers::{
+    authenticate, authorise, deadline, load_shed, metrics, panic, rate_limit, trace,
+};
 use super::shared::Shared;
 
 /// One step of the way of a request.
@@ -76,7 +78,11 @@ pub(crate) struct Leaf<S>(pub(crate) S);
 
 impl<S, B> Handle for Leaf<S>
 where
-    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,

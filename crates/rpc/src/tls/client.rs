@@ -7,8 +7,8 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use rustls::{ClientConfig, RootCertStore};
 use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::files::{self, Contents};
@@ -160,7 +160,8 @@ fn identity(contents: &Contents, files: &TlsConfig) -> Result<Identity, TlsError
 }
 
 fn own_config(identity: &Identity, expect: Expect) -> Result<ClientConfig, TlsError> {
-    let verifier = Verifier { anchor: identity.anchor.clone(), expect: expect.clone(), provider: provider() };
+    let verifier =
+        Verifier { anchor: identity.anchor.clone(), expect: expect.clone(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()

@@ -83,5 +83,7 @@ pub(crate) fn not_after(certificate: &CertificateDer<'_>) -> SystemTime {
     x509_parser::parse_x509_certificate(certificate)
         .ok()
         .and_then(|(_, parsed)| u64::try_from(parsed.validity().not_after.timestamp()).ok())
-        .map_or(SystemTime::UNIX_EPOCH, |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+        .map_or(SystemTime::UNIX_EPOCH, |seconds| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        })
 }

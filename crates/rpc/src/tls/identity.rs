@@ -44,7 +44,10 @@ mod tests {
             Some(Principal::Service("registry".into()))
         );
         assert_eq!(principal(&certificate(&[], registry)), None, "the common name is no identity");
-        assert_eq!(principal(&certificate(&[registry, "spiffe://wolfpack/svc/gateway"], "x")), None);
+        assert_eq!(
+            principal(&certificate(&[registry, "spiffe://wolfpack/svc/gateway"], "x")),
+            None
+        );
         assert_eq!(principal(&certificate(&["https://wolfpack/svc/registry"], "x")), None);
         assert_eq!(principal(&CertificateDer::from(vec![1, 2, 3])), None);
     }

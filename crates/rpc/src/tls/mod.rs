@@ -71,7 +71,9 @@ pub enum TlsError {
         detail: String,
     },
     /// The parts do not fit together.
-    #[error("the tls configuration is not usable: {0}; check that key and certificate belong together")]
+    #[error(
+        "the tls configuration is not usable: {0}; check that key and certificate belong together"
+    )]
     Unusable(String),
 }
 

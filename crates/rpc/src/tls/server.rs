@@ -83,7 +83,9 @@ impl ServerTls {
         let mut config = (*current.config).clone();
         config.alpn_protocols.clone_from(&protocols);
         *self.shared.protocols.lock() = protocols;
-        self.shared.current.store(Arc::new(Current { config: Arc::new(config), expires: current.expires }));
+        self.shared
+            .current
+            .store(Arc::new(Current { config: Arc::new(config), expires: current.expires }));
     }
 
     pub(crate) fn config(&self) -> Arc<ServerConfig> {
@@ -104,9 +106,11 @@ fn build(
         ClientAuth::Off => &[&rustls::version::TLS13, &rustls::version::TLS12],
         ClientAuth::Optional | ClientAuth::Required => &[&rustls::version::TLS13],
     };
-    let builder = ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+    let builder =
+        ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
     let verifier = |roots| WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
-    let unusable = |error: rustls::server::VerifierBuilderError| TlsError::Unusable(error.to_string());
+    let unusable =
+        |error: rustls::server::VerifierBuilderError| TlsError::Unusable(error.to_string());
     let builder = match client_auth {
         ClientAuth::Off => builder.with_no_client_auth(),
         ClientAuth::Optional => builder.with_client_cert_verifier(

@@ -54,11 +54,14 @@ impl ServerCertVerifier for Verifier {
             self.provider.signature_verification_algorithms.all,
         )?;
         let uri = identity::uri(end_entity);
-        let fits = |service: &str| uri.as_deref() == Some(&wolfpack_types::spiffe::service(service));
+        let fits =
+            |service: &str| uri.as_deref() == Some(&wolfpack_types::spiffe::service(service));
         match &self.expect {
             Expect::Service(name) if fits(name) => Ok(ServerCertVerified::assertion()),
             Expect::Service(_) => Err(Error::InvalidCertificate(CertificateError::NotValidForName)),
-            Expect::Host { or_service: Some(name) } if fits(name) => Ok(ServerCertVerified::assertion()),
+            Expect::Host { or_service: Some(name) } if fits(name) => {
+                Ok(ServerCertVerified::assertion())
+            }
             Expect::Host { .. } => {
                 verify_server_name(&parsed, server_name)?;
                 Ok(ServerCertVerified::assertion())

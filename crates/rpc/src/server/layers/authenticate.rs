@@ -41,7 +41,10 @@ impl Handle for Authenticate {
             let extensions = request.extensions();
             let caller = Caller {
                 principal,
-                request_id: extensions.get::<RequestId>().map(|id| id.0.to_string()).unwrap_or_default(),
+                request_id: extensions
+                    .get::<RequestId>()
+                    .map(|id| id.0.to_string())
+                    .unwrap_or_default(),
                 deadline: extensions.get::<CallDeadline>().map(|deadline| deadline.0),
             };
             request.extensions_mut().insert(caller);

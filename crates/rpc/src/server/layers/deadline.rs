@@ -48,7 +48,8 @@ impl Handle for Deadline {
             }
         };
         let kind = route.kind();
-        let time = given.or_else(|| (kind == RpcKind::Unary).then_some(self.shared.profile.default_deadline));
+        let time = given
+            .or_else(|| (kind == RpcKind::Unary).then_some(self.shared.profile.default_deadline));
         let deadline = time.map(|time| Instant::now() + time.min(LONGEST));
         if time.is_some_and(|time| time.is_zero()) {
             return Box::pin(async move { refuse(&route, exceeded()) });

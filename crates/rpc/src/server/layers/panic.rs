@@ -32,8 +32,12 @@ impl Handle for Catch {
             // What a panicking handler shares with others is behind locks that
             // do not poison, or is its own.
             match AssertUnwindSafe(async move { next.handle(request).await }).catch_unwind().await {
-                Ok(response) if !route.grpc || http_body::Body::is_end_stream(response.body()) => response,
-                Ok(response) => response.map(|inner| Body::new(Guarded { inner: Some(inner), shared, route })),
+                Ok(response) if !route.grpc || http_body::Body::is_end_stream(response.body()) => {
+                    response
+                }
+                Ok(response) => {
+                    response.map(|inner| Body::new(Guarded { inner: Some(inner), shared, route }))
+                }
                 Err(_) => refuse(&route, panicked(&shared, &route)),
             }
         })
@@ -63,11 +67,12 @@ impl http_body::Body for Guarded {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        let status = match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx))) {
-            Ok(Poll::Ready(Some(Err(status)))) => status,
-            Ok(other) => return other,
-            Err(_) => to_status(panicked(&this.shared, &this.route)),
-        };
+        let status =
+            match std::panic::catch_unwind(AssertUnwindSafe(|| Pin::new(inner).poll_frame(cx))) {
+                Ok(Poll::Ready(Some(Err(status)))) => status,
+                Ok(other) => return other,
+                Err(_) => to_status(panicked(&this.shared, &this.route)),
+            };
         this.inner = None;
         Poll::Ready(Some(Ok(trailers(&status))))
     }
@@ -80,4 +85,3 @@ impl http_body::Body for Guarded {
         self.inner.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
     }
 }
-

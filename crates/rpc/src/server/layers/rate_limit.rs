@@ -34,7 +34,8 @@ enum Key {
 impl Limiter {
     pub(crate) fn new(limit: profile::RateLimit) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(at_least_one(limit.per_second)).allow_burst(at_least_one(limit.burst));
+        let quota = Quota::per_second(at_least_one(limit.per_second))
+            .allow_burst(at_least_one(limit.burst));
         Self { buckets: DefaultKeyedRateLimiter::keyed(quota), clock: DefaultClock::default() }
     }
 
@@ -104,7 +105,11 @@ mod tests {
 
         let request = |principal| {
             let mut request = Request::new(Body::empty());
-            request.extensions_mut().insert(Caller { principal, request_id: String::new(), deadline: None });
+            request.extensions_mut().insert(Caller {
+                principal,
+                request_id: String::new(),
+                deadline: None,
+            });
             request
         };
         assert_eq!(key(&request(Principal::Service("x".into()))), None);

@@ -66,7 +66,10 @@ impl Watch for Record {
     fn end(self, code: &'static str) {
         self.span.record("rpc.response.status_code", code);
         // Only these are the server's doing; the rest are answers.
-        if matches!(code, "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "HTTP_5XX") {
+        if matches!(
+            code,
+            "INTERNAL" | "UNKNOWN" | "DATA_LOSS" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "HTTP_5XX"
+        ) {
             self.span.record("otel.status_code", "ERROR");
         }
         let _entered = self.span.enter();
@@ -78,7 +81,9 @@ impl Watch for Record {
 fn given(headers: &HeaderMap) -> Option<Arc<str>> {
     let id = headers.get(REQUEST_ID)?.to_str().ok()?;
     let sane = (1..=128).contains(&id.len())
-        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'));
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'));
     sane.then(|| Arc::from(id))
 }
 

@@ -1,0 +1,15 @@
+//! The kit as its users meet it: real sockets on loopback, real TLS, real
+//! HTTP/2, honest and hostile peers.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod authority;
+mod calls;
+mod certificates;
+mod deadlines;
+mod drain;
+mod hostile;
+mod limits;
+mod surface;
+mod tls;
+mod world;
