@@ -4,6 +4,5 @@
 mod clients;
 mod dev;
 mod fallback;
-mod fleet;
 mod main_job;
 mod separate_processes;

@@ -10,5 +10,6 @@ pub mod client;
 pub mod dev_fleet;
 pub mod fault_relay;
 pub mod process;
+pub mod process_fleet;
 pub mod span_collector;
 pub mod test_database;

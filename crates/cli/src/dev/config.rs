@@ -1,0 +1,129 @@
+//! What `wolfpack dev` runs with: arguments, then `WOLFPACK_DEV__...` for what
+//! has no argument.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wolfpack_runtime::config::{self, Validate};
+use wolfpack_runtime::{BoxError, HasTelemetry, TelemetryConfig};
+
+use super::arguments::DevArgs;
+
+/// What only the environment says.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Environment {
+    /// Logs, traces, metrics of every part.
+    telemetry: TelemetryConfig,
+}
+
+impl Validate for Environment {
+    fn faults(&self) -> Vec<String> {
+        self.telemetry.faults()
+    }
+}
+
+/// Everything `wolfpack dev` was told, with defaults filled in.
+pub(super) struct DevConfig {
+    pub(super) arguments: DevArgs,
+    pub(super) data: PathBuf,
+    pub(super) sandbox_agent: PathBuf,
+    telemetry: TelemetryConfig,
+}
+
+impl DevConfig {
+    pub(super) fn load(arguments: DevArgs) -> Result<Self, BoxError> {
+        let environment: Environment = config::load("WOLFPACK_DEV", None)?;
+        let mut telemetry = environment.telemetry;
+        // A person wants the banner, not a line for each call; what goes wrong is still told.
+        if telemetry.filter == TelemetryConfig::default().filter {
+            "warn".clone_into(&mut telemetry.filter);
+        }
+        let data = match &arguments.data {
+            Some(folder) => folder.clone(),
+            None => default_data()?,
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&data)
+            .map_err(|error| format!("cannot make {}: {error}; choose a folder with --data", data.display()))?;
+        let data = data.canonicalize()?;
+        if let Some(http) = arguments.http
+            && !http.ip().is_loopback()
+        {
+            return Err("--http must be a loopback address: it has no TLS".into());
+        }
+        let sandbox_agent = match &arguments.sandbox_agent {
+            Some(file) => file.clone(),
+            None => find_sandbox_agent()?,
+        };
+        let sandbox_agent = sandbox_agent.canonicalize().map_err(|error| {
+            format!("{}: {error}; build it with scripts/build-sandbox-agent", sandbox_agent.display())
+        })?;
+        Ok(Self { arguments, data, sandbox_agent, telemetry })
+    }
+
+    /// Where a part listens: the argument, a free port for scripts, or the port everybody knows.
+    pub(super) fn listen(&self, argument: Option<SocketAddr>, port: u16) -> SocketAddr {
+        let port = if self.arguments.ephemeral { 0 } else { port };
+        argument.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    }
+
+    /// A name of its own for the bridge of this folder's sandboxes.
+    pub(super) fn network(&self) -> String {
+        let hash = blake3::hash(self.data.as_os_str().as_encoded_bytes());
+        format!("wolfpack-{}", &hash.to_hex()[..12])
+    }
+
+    /// Two fleets on one folder would fight over it; the lock ends with the process.
+    pub(super) fn lock_data(&self) -> Result<File, BoxError> {
+        let path = self.data.join("lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(format!(
+                "another wolfpack dev runs with {}; stop it or choose another folder with --data",
+                self.data.display()
+            )
+            .into()),
+            Err(TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+impl HasTelemetry for DevConfig {
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
+    fn drain(&self) -> Duration {
+        // The parts drain one after the other, each within its own bound.
+        Duration::from_secs(45)
+    }
+}
+
+fn default_data() -> Result<PathBuf, BoxError> {
+    let base = match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
+        (Some(data), _) if !data.is_empty() => PathBuf::from(data),
+        (_, Some(home)) if !home.is_empty() => Path::new(&home).join(".local/share"),
+        _ => return Err("neither XDG_DATA_HOME nor HOME is set; choose a folder with --data".into()),
+    };
+    Ok(base.join("wolfpack"))
+}
+
+fn find_sandbox_agent() -> Result<PathBuf, BoxError> {
+    const NAME: &str = "wolfpack-sandbox-agent";
+    let beside = std::env::current_exe()?.with_file_name(NAME);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::iter::once(beside)
+        .chain(std::env::split_paths(&path).map(|folder| folder.join(NAME)))
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
+            format!("no {NAME} beside this program or in PATH; build it with scripts/build-sandbox-agent and pass --sandbox-agent FILE").into()
+        })
+}
