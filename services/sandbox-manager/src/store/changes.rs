@@ -1,5 +1,7 @@
 //! What changed since a revision, and forgetting what is long over.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
@@ -98,6 +100,12 @@ impl Sandboxes {
     /// went.
     pub(crate) async fn purge(&self, keep: TimeDelta, limit: u64) -> Result<usize> {
         self.tx((keep, limit), |tx, (keep, limit)| Box::pin(purge(tx, keep, limit))).await
+    }
+
+    /// Forgets request ids that are older than `age`.
+    pub(crate) async fn forget_requests(&self, age: Duration) -> Result<()> {
+        wolfpack_store::idempotency::sweep(self.conn(), age).await?;
+        Ok(())
     }
 }
 

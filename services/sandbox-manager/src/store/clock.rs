@@ -8,20 +8,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// Follows the database's clock. Exact to about the time of one query; rows
 /// that compete (claims) are decided on the database's own time.
 #[derive(Debug, Default)]
-pub struct DatabaseClock {
+pub(crate) struct DatabaseClock {
     ahead_micros: AtomicI64,
 }
 
 impl DatabaseClock {
     /// Notes what time the database said it is, just now.
-    pub fn observe(&self, database: DateTime<Utc>) {
+    pub(crate) fn observe(&self, database: DateTime<Utc>) {
         let ahead = database - DateTime::<Utc>::from(wolfpack_runtime::clock::now());
         self.ahead_micros.store(ahead.num_microseconds().unwrap_or(0), Ordering::Relaxed);
     }
 
     /// The time there, now.
     #[must_use]
-    pub fn now(&self) -> DateTime<Utc> {
+    pub(crate) fn now(&self) -> DateTime<Utc> {
         let here = DateTime::<Utc>::from(wolfpack_runtime::clock::now());
         here + TimeDelta::microseconds(self.ahead_micros.load(Ordering::Relaxed))
     }

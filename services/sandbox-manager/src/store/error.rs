@@ -9,7 +9,7 @@ use crate::store::sandbox::DamagedRow;
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A caller must change something: the fault says what.
     #[error(transparent)]
     Refused(#[from] Fault),

@@ -16,19 +16,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ColumnTrait as _, DatabaseConnection, DatabaseTransaction, EntityTrait as _, QueryFilter as _};
+use sea_orm::{
+    ColumnTrait as _, DatabaseConnection, DatabaseTransaction, EntityTrait as _, QueryFilter as _,
+};
 use wolfpack_store::{DatabaseConfig, Store, revision};
 use wolfpack_types::{ProjectId, SandboxId};
 
 use entity::sandbox::{Column, Entity};
 
-pub use clock::DatabaseClock;
-pub use sandbox::{Asked, DamagedRow, Owner, Sandbox, api_state, timestamp};
-
-pub(crate) use changes::{Removed, SnapshotPage};
-pub(crate) use create::Created;
+pub(crate) use changes::Removed;
+use clock::DatabaseClock;
 pub(crate) use error::{Error, not_found};
-pub(crate) use list::{ListPage, ListQuery};
+pub(crate) use list::ListQuery;
+pub(crate) use sandbox::{Asked, Owner, Sandbox, api_state, timestamp};
 
 /// The one scope of revisions: they order every write of the service.
 const REVISIONS: &str = "sandboxes";
@@ -38,7 +38,7 @@ type Boxed<'c, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'c>>;
 
 /// The manager's database.
 #[derive(Clone)]
-pub struct Sandboxes {
+pub(crate) struct Sandboxes {
     store: Store,
     clock: Arc<DatabaseClock>,
     /// Every write steps the one counter of revisions, so writes that run side

@@ -27,6 +27,7 @@ struct Deleting {
     project: ProjectId,
     id: SandboxId,
     etag: String,
+    traceparent: Option<String>,
 }
 
 impl Sandboxes {
@@ -98,7 +99,8 @@ impl Sandboxes {
     }
 
     /// Marks a sandbox of a project DELETING, in whatever state it is. One that
-    /// is DELETING or DELETED already stays as it is.
+    /// is DELETING or DELETED already stays as it is. `traceparent` is that of the
+    /// call.
     ///
     /// # Errors
     /// `SANDBOX_NOT_FOUND`, and `ETAG_MISMATCH` when `etag` is not empty and
@@ -108,9 +110,10 @@ impl Sandboxes {
         project: &ProjectId,
         id: &SandboxId,
         etag: &str,
+        traceparent: Option<String>,
     ) -> Result<Sandbox> {
-        let deleting =
-            Deleting { project: project.clone(), id: id.clone(), etag: etag.to_owned() };
+        let (project, id, etag) = (project.clone(), id.clone(), etag.to_owned());
+        let deleting = Deleting { project, id, etag, traceparent };
         self.tx(deleting, |tx, deleting| Box::pin(mark_deleting(tx, deleting))).await
     }
 
@@ -205,7 +208,7 @@ async fn save(tx: Transaction<'_>, mut sandbox: Sandbox) -> Result<Sandbox> {
 }
 
 async fn mark_deleting(tx: Transaction<'_>, deleting: Deleting) -> Result<Sandbox> {
-    let Deleting { project, id, etag } = deleting;
+    let Deleting { project, id, etag, traceparent } = deleting;
     let row = Entity::find_by_id(id.as_str())
         .filter(Column::Project.eq(project.as_str()))
         .one(tx.tx)
@@ -226,5 +229,7 @@ async fn mark_deleting(tx: Transaction<'_>, deleting: Deleting) -> Result<Sandbo
     if !changed {
         return Ok(sandbox);
     }
+    // From here on what is done for it belongs to this call's trace.
+    sandbox.traceparent = traceparent.or(sandbox.traceparent);
     save(tx, sandbox).await
 }

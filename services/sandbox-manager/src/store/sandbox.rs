@@ -5,7 +5,9 @@ use prost::Message as _;
 use sea_orm::ActiveValue::{NotSet, Set};
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::scheduler::v1::Reservation;
-use wolfpack_types::{ExecutionId, ProjectId, Reason, ReservationId, SandboxId, SandboxState, WolfId};
+use wolfpack_types::{
+    ExecutionId, ProjectId, Reason, ReservationId, SandboxId, SandboxState, WolfId,
+};
 
 use crate::domain::{Boot, Claim, Holds, Record, ReleaseAs, Transition};
 use crate::store::entity::sandbox::{ActiveModel, Model};
@@ -13,72 +15,83 @@ use crate::store::entity::sandbox::{ActiveModel, Model};
 /// A row holds what cannot be read; only damage or a newer version writes that.
 #[derive(Debug, thiserror::Error)]
 #[error("the row of sandbox {sandbox} cannot be read: {what}")]
-pub struct DamagedRow {
+pub(crate) struct DamagedRow {
     sandbox: String,
     what: &'static str,
 }
 
 /// What the user asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// A name for people; empty for none.
-    pub display_name: String,
+    pub(crate) display_name: String,
     /// Labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
     /// The spec, defaults filled in.
-    pub spec: pb::SandboxSpec,
+    pub(crate) spec: pb::SandboxSpec,
 }
 
 /// Who works on a row.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// The replica; `None` before the first.
-    pub holder: Option<String>,
+    pub(crate) holder: Option<String>,
     /// Grows with each change of owner.
-    pub epoch: i64,
+    pub(crate) epoch: i64,
     /// Until when, in database time.
-    pub until: DateTime<Utc>,
+    pub(crate) until: DateTime<Utc>,
 }
 
 /// One sandbox.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     /// Its id.
-    pub id: SandboxId,
+    pub(crate) id: SandboxId,
     /// The project that owns it.
-    pub project: ProjectId,
+    pub(crate) project: ProjectId,
     /// users/{id} who asked.
-    pub creator: String,
+    pub(crate) creator: String,
     /// What was asked for.
-    pub asked: Asked,
-    /// W3C trace context of the call that created it.
-    pub traceparent: Option<String>,
+    pub(crate) asked: Asked,
+    /// W3C trace context of the call that created it, or deletes it.
+    pub(crate) traceparent: Option<String>,
     /// Its life.
-    pub record: Record,
+    pub(crate) record: Record,
     /// The goods of the present boot, as the scheduler gave them.
-    pub goods: Option<Reservation>,
+    pub(crate) goods: Option<Reservation>,
     /// When it was asked for.
-    pub created_at: DateTime<Utc>,
+    pub(crate) created_at: DateTime<Utc>,
     /// When it changed last.
-    pub updated_at: DateTime<Utc>,
+    pub(crate) updated_at: DateTime<Utc>,
     /// Grows with each write.
-    pub version: i64,
+    pub(crate) version: i64,
     /// Order of the last write.
-    pub revision: i64,
+    pub(crate) revision: i64,
     /// Who works on it.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
 }
 
 impl Sandbox {
     /// The etag of this version.
     #[must_use]
-    pub fn etag(&self) -> String {
+    pub(crate) fn etag(&self) -> String {
         format!("v{}", self.version)
+    }
+
+    /// Whether nothing will happen to it any more: DELETED, or FAILED with
+    /// nothing left to clear away.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        match self.record.state {
+            SandboxState::Deleted => true,
+            SandboxState::Failed => self.record.holds_nothing(),
+            _ => false,
+        }
     }
 
     /// What this row claims of containers; `None` before it was placed.
     #[must_use]
-    pub fn claim(&self) -> Option<Claim> {
+    pub(crate) fn claim(&self) -> Option<Claim> {
         self.record.boot.as_ref().map(|boot| Claim {
             state: self.record.state,
             wolf: boot.wolf.clone(),
@@ -91,8 +104,8 @@ impl Sandbox {
     pub(super) fn from_row(row: Model) -> Result<Self, DamagedRow> {
         let damaged = |what| DamagedRow { sandbox: row.id.chars().take(80).collect(), what };
         let asked = pb::Sandbox::decode(row.asked.as_slice()).map_err(|_| damaged("asked"))?;
-        let status =
-            pb::SandboxStatus::decode(row.transitions.as_slice()).map_err(|_| damaged("transitions"))?;
+        let status = pb::SandboxStatus::decode(row.transitions.as_slice())
+            .map_err(|_| damaged("transitions"))?;
         let transitions = status
             .transitions
             .iter()
@@ -165,7 +178,6 @@ impl Sandbox {
             creator: Set(self.creator.clone()),
             display_name: Set(self.asked.display_name.clone()),
             asked: Set(asked.encode_to_vec()),
-            traceparent: Set(self.traceparent.clone()),
             created_at: Set(self.created_at.timestamp_micros()),
             owner: Set(self.owner.holder.clone()),
             owner_epoch: Set(self.owner.epoch),
@@ -189,18 +201,18 @@ impl Sandbox {
             creator: NotSet,
             display_name: NotSet,
             asked: NotSet,
-            traceparent: NotSet,
             created_at: NotSet,
             owner: NotSet,
             owner_epoch: NotSet,
+            traceparent: Set(self.traceparent.clone()),
             state: Set(record.state.as_str().to_owned()),
             reason: Set(record.reason.map(|reason| reason.as_str().to_owned())),
-            message: Set(record.message.clone()),
+            message: Set(storable(&record.message)),
             transitions: Set(status.encode_to_vec()),
             attempt: Set(i64::from(record.attempt)),
             refused_by: Set(refused.join(",")),
             exit_code: Set(record.exit_code),
-            last_logs: Set(record.last_logs.clone()),
+            last_logs: Set(storable(&record.last_logs)),
             wolf: Set(boot.map(|boot| boot.wolf.to_string())),
             execution: Set(boot.map(|boot| boot.execution.to_string())),
             reservation: Set(boot.map(|boot| boot.reservation.to_string())),
@@ -212,15 +224,20 @@ impl Sandbox {
             holds_container: Set(holds.container),
             holds_reservation: Set(holds.reservation),
             holds_tokens: Set(holds.tokens),
-            abandoned_as: Set(
-                boot.and_then(|boot| boot.abandoned).map(|how| how.as_str().to_owned())
-            ),
+            abandoned_as: Set(boot
+                .and_then(|boot| boot.abandoned)
+                .map(|how| how.as_str().to_owned())),
             updated_at: Set(self.updated_at.timestamp_micros()),
             version: Set(self.version),
             revision: Set(self.revision),
             owner_until: Set(self.owner.until.timestamp_micros()),
         }
     }
+}
+
+/// Text that came from outside: PostgreSQL refuses NUL in text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "")
 }
 
 fn boot_of(row: &Model) -> Result<Option<Boot>, &'static str> {
@@ -256,7 +273,7 @@ pub(super) fn time_of(micros: i64) -> Option<DateTime<Utc>> {
 
 /// A time as protobuf says it.
 #[must_use]
-pub fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+pub(crate) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.timestamp(),
         nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(999_999_999),
@@ -265,7 +282,7 @@ pub fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
 
 /// A state as the API says it.
 #[must_use]
-pub fn api_state(state: SandboxState) -> pb::SandboxState {
+pub(crate) fn api_state(state: SandboxState) -> pb::SandboxState {
     match state {
         SandboxState::Pending => pb::SandboxState::Pending,
         SandboxState::Scheduling => pb::SandboxState::Scheduling,
@@ -287,7 +304,8 @@ fn transition_to(transition: &Transition) -> pb::StateTransition {
 }
 
 fn transition_from(transition: &pb::StateTransition) -> Option<Transition> {
-    let state = SandboxState::ALL.into_iter().find(|state| api_state(*state) == transition.state())?;
+    let state =
+        SandboxState::ALL.into_iter().find(|state| api_state(*state) == transition.state())?;
     let time = transition.time.as_ref()?;
     let time = DateTime::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?)?;
     Some(Transition { state, time })

@@ -14,7 +14,7 @@ pub struct Model {
     pub display_name: String,
     /// The `Sandbox` message with display name, labels and spec only.
     pub asked: Vec<u8>,
-    /// W3C trace context of the call that created it.
+    /// W3C trace context of the call that created it, or deletes it.
     pub traceparent: Option<String>,
 
     pub state: String,

@@ -1,0 +1,13 @@
+//! Brings every sandbox to where it should be. Level-triggered: a wake only
+//! says "look again"; what to do follows from the row and the facts.
+
+mod driver;
+mod observe;
+mod queue;
+mod resync;
+mod session;
+mod steps;
+mod trouble;
+
+pub(crate) use driver::Reconciler;
+pub(crate) use queue::Queue;
