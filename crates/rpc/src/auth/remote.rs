@@ -65,6 +65,7 @@ impl RemoteAuthority {
     /// An authority over a channel to the registry. It watches revocations in
     /// a task of the context's supervisor until that shuts down.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "it keeps the channel, with another deadline")]
     pub fn new(registry: RpcChannel, context: &Context) -> Arc<Self> {
         let revocations = Arc::new(Revocations::new());
         let watched = registry.without_deadline();

@@ -147,7 +147,7 @@ impl RpcChannel {
             Some("http") => return Err(ChannelError::PlainRemote(url.to_owned())),
             _ => return Err(wrong()),
         };
-        let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let port = authority.port_u16().unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
         // tonic need not know of TLS: the connector ends it.
         let target: Uri =
             format!("http://{}:{port}", authority.host()).parse().map_err(|_| wrong())?;

@@ -26,14 +26,14 @@ pub(crate) type BoxIo = crate::server::BoxIo;
 /// Connects to the authority of a URI.
 pub(crate) async fn connect(uri: Uri, tls: Option<(ClientTls, Expect)>) -> Result<BoxIo, BoxError> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+    let port = uri.port_u16().unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
     let stream = timeout(CONNECT_ALL, tcp(&host, port))
         .await
         .map_err(|_| format!("no connection to {host}:{port} in {} s", CONNECT_ALL.as_secs()))?
         .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
     socket::tune(&stream);
     let Some((tls, expect)) = tls else { return Ok(Box::new(stream)) };
-    let config = tls.handshake(expect)?;
+    let config = tls.handshake(&expect)?;
     let name = ServerName::try_from(host.clone())?;
     let stream = timeout(HANDSHAKE, TlsConnector::from(Arc::clone(&config)).connect(name, stream))
         .await

@@ -117,7 +117,7 @@ impl Acceptor {
             match tls {
                 None => {
                     this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default())
-                        .await
+                        .await;
                 }
                 Some(tls) => match this.handshake(stream, address, &tls).await {
                     Ok((io, peer, limits)) => this.serve(io, peer, limits).await,

@@ -96,9 +96,8 @@ impl Connection {
             .keep_alive_interval(profile.keepalive_interval)
             .keep_alive_timeout(profile.keepalive_timeout);
         let service = self.service(peer);
-        let mut connection = Box::pin(
-            builder.serve_connection(TokioIo::new(io), service_fn(move |request| service(request))),
-        );
+        let mut connection =
+            Box::pin(builder.serve_connection(TokioIo::new(io), service_fn(service)));
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.leave(limits) => {}
@@ -115,9 +114,7 @@ impl Connection {
             .max_buf_size((self.profile.header_list_size as usize * 4).max(16 * 1024));
         let service = self.service(peer);
         let mut connection = Box::pin(
-            builder
-                .serve_connection(TokioIo::new(io), service_fn(move |request| service(request)))
-                .with_upgrades(),
+            builder.serve_connection(TokioIo::new(io), service_fn(service)).with_upgrades(),
         );
         tokio::select! {
             ended = connection.as_mut() => return ended,

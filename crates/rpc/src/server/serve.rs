@@ -88,6 +88,7 @@ impl Server {
                 metrics: metrics.clone(),
                 authority: Arc::clone(&self.authority),
                 stop_streams: drain.stop_streams.clone(),
+                tasks: drain.tasks.clone(),
             });
             sweep(&self.context, &shared);
             let dispatch = Arc::clone(&self.dispatch);

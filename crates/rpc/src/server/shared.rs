@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use http::Request;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use wolfpack_types::Principal;
 
 use super::layers::rate_limit::Limiter;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) limiter: Option<Limiter>,
+    /// What works for calls beside their handlers.
+    pub(crate) tasks: TaskTracker,
     /// Ends streams while the server drains.
     pub(crate) stop_streams: CancellationToken,
 }

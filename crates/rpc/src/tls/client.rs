@@ -59,7 +59,7 @@ impl ClientTls {
         let identity = identity(&contents, files)?;
         let tls = Self::with(identity, Some(files.clone()), Some(contents));
         // A key that does not fit its certificate shows up here, not at the first call.
-        tls.config(Expect::Host { or_service: None })?;
+        tls.config(&Expect::Host { or_service: None })?;
         Ok(tls)
     }
 
@@ -105,7 +105,7 @@ impl ClientTls {
             return Ok(false);
         }
         let identity = identity(&fresh, files)?;
-        own_config(&identity, Expect::Host { or_service: None })?;
+        own_config(&identity, &Expect::Host { or_service: None })?;
         self.shared.current.store(Arc::new(identity));
         state.contents = Some(fresh);
         Ok(true)
@@ -124,7 +124,7 @@ impl ClientTls {
     }
 
     /// Prepares a handshake, looking at the files when it is time.
-    pub(crate) fn handshake(&self, expect: Expect) -> Result<Arc<ClientConfig>, TlsError> {
+    pub(crate) fn handshake(&self, expect: &Expect) -> Result<Arc<ClientConfig>, TlsError> {
         let due = self.shared.files.is_some()
             && self.shared.state.lock().looked.elapsed() >= RELOAD_INTERVAL;
         if due {
@@ -140,7 +140,7 @@ impl ClientTls {
         Ok(Arc::new(self.config(expect)?))
     }
 
-    fn config(&self, expect: Expect) -> Result<ClientConfig, TlsError> {
+    fn config(&self, expect: &Expect) -> Result<ClientConfig, TlsError> {
         own_config(&self.shared.current.load(), expect)
     }
 }
@@ -159,7 +159,7 @@ fn identity(contents: &Contents, files: &TlsConfig) -> Result<Identity, TlsError
     })
 }
 
-fn own_config(identity: &Identity, expect: Expect) -> Result<ClientConfig, TlsError> {
+fn own_config(identity: &Identity, expect: &Expect) -> Result<ClientConfig, TlsError> {
     let verifier =
         Verifier { anchor: identity.anchor.clone(), expect: expect.clone(), provider: provider() };
     let builder = ClientConfig::builder_with_provider(provider())

@@ -12,4 +12,5 @@ mod hostile;
 mod limits;
 mod surface;
 mod tls;
+mod traces;
 mod world;

@@ -215,9 +215,17 @@ impl World {
         change: impl FnOnce(&mut Profile),
         wolves: Wolves,
     ) -> Self {
+        Self::of(Context::quiet("registry"), listen, change, wolves).await
+    }
+
+    pub(crate) async fn of(
+        context: Context,
+        listen: &ListenConfig,
+        change: impl FnOnce(&mut Profile),
+        wolves: Wolves,
+    ) -> Self {
         let mut profile = Profile::internal();
         change(&mut profile);
-        let context = Context::quiet("registry");
         let listener = listen.bind().await.unwrap();
         let address = listener.local_addr();
         let probe = wolves.probe.clone();

@@ -8,19 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::Request;
-use http_body::Frame;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::Status;
 use tonic::body::Body;
 use wolfpack_types::{Fault, Reason};
 
+use super::bounded::Bounded;
 use crate::call::{self, Scope};
-use crate::error::to_status;
 use crate::policy::RpcKind;
-use crate::server::body::{refuse, trailers};
+use crate::server::body::refuse;
 use crate::server::shared::{CallDeadline, RequestId, Shared, route};
 use crate::server::stack::{Answer, Handle, Next};
 use crate::timeout;
@@ -60,6 +57,7 @@ impl Handle for Deadline {
         let request_id = request.extensions().get::<RequestId>().map(|id| Arc::clone(&id.0));
         let scope = Scope { deadline, request_id };
         let stop = (kind == RpcKind::Stream).then(|| self.shared.stop_streams.clone());
+        let tasks = self.shared.tasks.clone();
         let next = Arc::clone(&self.next);
         Box::pin(async move {
             let mut cut = Cut {
@@ -75,7 +73,11 @@ impl Handle for Deadline {
             if http_body::Body::is_end_stream(response.body()) || !cut.armed() {
                 return response;
             }
-            response.map(|inner| Body::new(Bounded { inner: Some(inner), cut, grpc: route.grpc }))
+            response.map(|inner| {
+                // A unary handler is done by now; a stream's works on.
+                let at = deadline.filter(|_| kind == RpcKind::Stream);
+                Body::new(Bounded::new(inner, cut, at, route.grpc, &tasks))
+            })
         })
     }
 }
@@ -93,7 +95,7 @@ fn stopping() -> Fault {
 }
 
 /// Resolves to the reason why a call must end now.
-struct Cut {
+pub(super) struct Cut {
     timer: Option<Pin<Box<Sleep>>>,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
@@ -115,40 +117,5 @@ impl Future for Cut {
             return Poll::Ready(stopping());
         }
         Poll::Pending
-    }
-}
-
-/// A response that ends with a status when its time is over.
-struct Bounded {
-    inner: Option<Body>,
-    cut: Cut,
-    grpc: bool,
-}
-
-impl http_body::Body for Bounded {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        if let Poll::Ready(fault) = Pin::new(&mut this.cut).poll(cx) {
-            // Dropping the body drops the handler's stream with it.
-            this.inner = None;
-            let status = to_status(fault);
-            return Poll::Ready(Some(if this.grpc { Ok(trailers(&status)) } else { Err(status) }));
-        }
-        Pin::new(inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.inner.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
     }
 }

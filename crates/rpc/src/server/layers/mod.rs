@@ -2,6 +2,7 @@
 
 pub(crate) mod authenticate;
 pub(crate) mod authorise;
+mod bounded;
 pub(crate) mod deadline;
 pub(crate) mod load_shed;
 pub(crate) mod metrics;
