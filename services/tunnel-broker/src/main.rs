@@ -1,1 +1,16 @@
-fn main() {}
+//! The broker as its own process.
+
+use wolfpack_tunnel_broker::{App, Config};
+
+/// One stream at full speed allocates a block for each read; see
+/// `docs/adr` for the measurement.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    wolfpack_runtime::process::run::<Config, _, _>(
+        "tunnel-broker",
+        "WOLFPACK_TUNNEL_BROKER",
+        |config, context| async { App::build(config, context).await?.run().await },
+    )
+}

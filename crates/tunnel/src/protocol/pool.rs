@@ -29,6 +29,14 @@ impl PoolSize {
         Self { rest, most: Self::MOST, quiet: Self::QUIET, size: rest, last_use: None }
     }
 
+    /// The same, but quiet for a little longer: for the side that ends streams,
+    /// so that it does so only after the other stopped opening them.
+    #[must_use]
+    pub fn patient(mut self) -> Self {
+        self.quiet += Duration::from_secs(5);
+        self
+    }
+
     /// A parked stream was used, or one was wanted and there was none.
     pub fn used(&mut self, now: Instant) {
         self.settle(now);

@@ -1,7 +1,7 @@
 //! What the two directions of a connection know of each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
@@ -66,6 +66,20 @@ pub struct LinkEnd {
 
 type OnEnd = Box<dyn FnOnce(LinkEnd) + Send>;
 
+/// Bytes over all connections of a broker, for its metrics.
+#[derive(Debug, Default)]
+pub struct Totals {
+    bytes: [AtomicU64; 2],
+}
+
+impl Totals {
+    /// Bytes of frames passed on since the start.
+    #[must_use]
+    pub fn bytes(&self, direction: Direction) -> u64 {
+        self.bytes[direction.index()].load(Ordering::Relaxed)
+    }
+}
+
 /// One spliced connection. Clones are the same connection; when the last one is
 /// dropped, both directions are over and the callback has run.
 #[derive(Clone)]
@@ -76,6 +90,7 @@ pub struct Link {
 struct Shared {
     state: Mutex<State>,
     bytes: [AtomicU64; 2],
+    totals: Arc<Totals>,
     on_end: Mutex<Option<OnEnd>>,
 }
 
@@ -95,14 +110,21 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// A connection with both directions open.
     #[must_use]
-    pub fn new(on_end: impl FnOnce(LinkEnd) + Send + 'static) -> Self {
+    pub fn new(totals: Arc<Totals>, on_end: impl FnOnce(LinkEnd) + Send + 'static) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+                totals,
                 on_end: Mutex::new(Some(Box::new(on_end))),
             }),
         }
+    }
+
+    /// A handle that does not keep the connection.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakLink {
+        WeakLink(Arc::downgrade(&self.shared))
     }
 
     /// Ends the connection: both sides get `fault` as soon as they can be told.
@@ -123,6 +145,7 @@ impl Link {
 
     pub(crate) fn count(&self, direction: Direction, bytes: usize) {
         self.shared.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
+        self.shared.totals.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// The fault that ended it, if one did; remembers whom to wake.
@@ -153,6 +176,25 @@ impl Link {
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+}
+
+/// A connection that may be over.
+#[derive(Clone)]
+pub struct WeakLink(Weak<Shared>);
+
+impl std::fmt::Debug for WeakLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakLink")
+    }
+}
+
+impl WeakLink {
+    /// As [`Link::abort`], if the connection is not over.
+    pub fn abort(&self, fault: Fault) {
+        if let Some(shared) = self.0.upgrade() {
+            Link { shared }.abort(fault);
         }
     }
 }

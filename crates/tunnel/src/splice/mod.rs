@@ -7,5 +7,5 @@ mod link;
 mod relay;
 
 pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
-pub use link::{Direction, Link, LinkEnd};
+pub use link::{Direction, Link, LinkEnd, Totals, WeakLink};
 pub use relay::RelayBody;

@@ -1,0 +1,174 @@
+//! The broker put together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
+use wolfpack_rpc::server::{RateLimit, admin};
+use wolfpack_rpc::{
+    Authority, BoundListener, ClientAuth, ClientTls, Forward, ListenConfig, Profile,
+    RemoteAuthority, RpcChannel, Server,
+};
+use wolfpack_runtime::{BoxError, Context};
+use wolfpack_tunnel::grpc::{ATTACH_PATH, CARRY_PATH, DIAL_PATH};
+
+use crate::config::Config;
+use crate::follow::{follow_revocations, follow_wolves};
+use crate::metrics::Metrics;
+use crate::policy::{HEARTBEAT, POLICY, REGISTER_WOLF, RENEW_CERTIFICATE};
+use crate::service::{AttachMethod, CarryMethod, DialMethod, Raw, Tunnels};
+use crate::state::Broker;
+
+/// How much longer than our own drain the servers wait, so that streams end
+/// with our reason and not with theirs.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
+
+/// What an agent may ask for: each connection is a call or two.
+const AGENT_RATE: RateLimit = RateLimit { per_second: 20_000, burst: 40_000 };
+
+/// Where the broker listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// For services.
+    pub internal: SocketAddr,
+    /// For agents.
+    pub agents: SocketAddr,
+    /// For scrapers.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// A broker that is bound and not yet running.
+pub struct App {
+    config: Config,
+    context: Context,
+    broker: Arc<Broker>,
+    registry: RpcChannel,
+    authority: Arc<dyn Authority>,
+    internal: BoundListener,
+    agents: BoundListener,
+    admin: Option<admin::Admin>,
+}
+
+impl App {
+    /// Binds the listeners and prepares the channel to the registry, which
+    /// connects at the first call.
+    ///
+    /// # Errors
+    /// When an address or the TLS files are not to be had.
+    pub async fn build(config: Config, context: Context) -> Result<Self, BoxError> {
+        let client = config.tls.as_ref().map(ClientTls::load).transpose()?;
+        let registry = RpcChannel::to_service(&config.registry, "registry", client.as_ref())?;
+        let authority = RemoteAuthority::new(registry.clone(), &context);
+        Self::with_authority(config, context, registry, authority).await
+    }
+
+    /// As [`App::build`], with an authority and a channel of one's own, for
+    /// those who have no registry of their own process.
+    ///
+    /// # Errors
+    /// As [`App::build`].
+    pub async fn with_authority(
+        config: Config,
+        context: Context,
+        registry: RpcChannel,
+        authority: Arc<dyn Authority>,
+    ) -> Result<Self, BoxError> {
+        let bind = |address, client_auth| ListenConfig {
+            address,
+            tls: config.tls.clone(),
+            client_auth: if config.tls.is_some() { client_auth } else { ClientAuth::Off },
+        };
+        // Users' keys come through the gateway, whose certificate it is.
+        let internal = bind(config.listen, ClientAuth::Required).bind().await?;
+        let agents = bind(config.agents, ClientAuth::Optional).bind().await?;
+        let admin = match config.metrics {
+            Some(address) => Some(admin::Admin::bind(address).await?),
+            None => None,
+        };
+        let broker = Arc::new(Broker::new(config.limits.clone()));
+        Ok(Self { config, context, broker, registry, authority, internal, agents, admin })
+    }
+
+    /// The bound sockets.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        Addresses {
+            internal: self.internal.local_addr(),
+            agents: self.agents.local_addr(),
+            metrics: self.admin.as_ref().map(admin::Admin::local_addr),
+        }
+    }
+
+    /// The state, for tests and for a gateway of the same process.
+    #[must_use]
+    pub fn broker(&self) -> Arc<Broker> {
+        self.broker.clone()
+    }
+
+    /// Serves until the supervisor stops, then drains: connections may finish
+    /// until the configured deadline.
+    ///
+    /// # Errors
+    /// When a listener fails.
+    pub async fn run(self) -> Result<(), BoxError> {
+        let Self { config, context, broker, registry, authority, internal, agents, admin } = self;
+        let metrics = Arc::new(Metrics::new(&context.telemetry, &broker));
+        let drain = config.drain;
+        let patient = |profile: Profile| Profile {
+            stream_drain: drain + AFTER_DRAIN,
+            drain: drain + 2 * AFTER_DRAIN,
+            ..profile
+        };
+        let internal = Server::builder(&context, POLICY, authority.clone())
+            .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
+            .add_raw(DIAL_PATH, Raw::new(DialMethod::new(broker.clone(), metrics)))
+            .announce("wolfpack.tunnel.v1.DialService")
+            .add_service(TunnelServiceServer::new(Tunnels::new(broker.clone())))
+            .listen(internal, patient(Profile::internal()))
+            .build();
+        let supervisor = context.supervisor.clone();
+        let forward = Forward::to(&registry).on_behalf_of_wolves();
+        let agents = Server::builder(&context, POLICY, authority)
+            .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
+            .add_raw(ATTACH_PATH, Raw::new(AttachMethod::new(broker.clone(), supervisor.clone())))
+            .add_raw(CARRY_PATH, Raw::new(CarryMethod::new(broker.clone())))
+            .announce("wolfpack.tunnel.v1.AgentTunnelService")
+            .add_raw(REGISTER_WOLF, forward.clone())
+            .add_raw(HEARTBEAT, forward.clone())
+            .add_raw(RENEW_CERTIFICATE, forward)
+            .listen(agents, patient(Profile { rate_limit: Some(AGENT_RATE), ..Profile::agent() }))
+            .build();
+
+        let (channel, state) = (registry.clone(), broker.clone());
+        supervisor.spawn_restarting("tunnel_revocations", move || {
+            follow_revocations(channel.clone(), state.clone())
+        });
+        let (channel, state) = (registry, broker.clone());
+        supervisor.spawn_restarting("tunnel_wolves", move || {
+            follow_wolves(channel.clone(), state.clone())
+        });
+        let (token, state) = (supervisor.token(), broker.clone());
+        supervisor.spawn("tunnel_sweep", async move {
+            let minute = Duration::from_secs(60);
+            while token.run_until_cancelled(tokio::time::sleep(minute)).await.is_some() {
+                state.sweep();
+            }
+        });
+        if let Some(admin) = admin {
+            let (context, health) = (context.clone(), internal.health());
+            supervisor.spawn_essential("tunnel_admin", async move {
+                admin.serve(&context, health).await
+            });
+        }
+
+        let token = supervisor.token();
+        let drained = async {
+            token.cancelled().await;
+            broker.drain(drain).await;
+            Ok(())
+        };
+        tokio::try_join!(internal.serve(), agents.serve(), drained)?;
+        Ok(())
+    }
+}

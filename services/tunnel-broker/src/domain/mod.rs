@@ -1,0 +1,4 @@
+//! What a broker decides, without IO.
+
+pub mod access;
+pub mod hello;

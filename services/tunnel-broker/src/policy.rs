@@ -1,0 +1,58 @@
+//! Who may call what at the broker.
+
+use wolfpack_rpc::{Allow, PolicyRow, RpcKind};
+use wolfpack_types::Role;
+
+const AGENTS: Allow = Allow { wolves: true, sandboxes: true, ..Allow::NOBODY };
+const WOLVES: Allow = Allow { wolves: true, ..Allow::NOBODY };
+const READERS: Allow = Allow { users: Some(Role::Viewer), services: &["*"], ..Allow::NOBODY };
+const DIALERS: Allow = Allow {
+    users: Some(Role::Developer),
+    services: &["sandbox-manager", "gateway"],
+    ..Allow::NOBODY
+};
+
+/// Every rpc that the broker serves.
+pub const POLICY: &[PolicyRow] = &[
+    PolicyRow { method: wolfpack_tunnel::grpc::ATTACH_PATH, allow: AGENTS, kind: RpcKind::Stream },
+    PolicyRow { method: wolfpack_tunnel::grpc::CARRY_PATH, allow: AGENTS, kind: RpcKind::Stream },
+    PolicyRow { method: wolfpack_tunnel::grpc::DIAL_PATH, allow: DIALERS, kind: RpcKind::Stream },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.TunnelService/ListTunnels",
+        allow: READERS,
+        kind: RpcKind::Unary,
+    },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.TunnelService/WatchTunnels",
+        allow: READERS,
+        kind: RpcKind::Stream,
+    },
+    PolicyRow { method: REGISTER_WOLF, allow: WOLVES, kind: RpcKind::Unary },
+    PolicyRow { method: HEARTBEAT, allow: WOLVES, kind: RpcKind::Stream },
+    PolicyRow { method: RENEW_CERTIFICATE, allow: WOLVES, kind: RpcKind::Unary },
+];
+
+/// Passed on to the registry from the agent port.
+pub const REGISTER_WOLF: &str = "/wolfpack.registry.v1.WolfService/RegisterWolf";
+/// Passed on to the registry from the agent port.
+pub const HEARTBEAT: &str = "/wolfpack.registry.v1.WolfService/Heartbeat";
+/// Passed on to the registry from the agent port.
+pub const RENEW_CERTIFICATE: &str = "/wolfpack.registry.v1.IdentityService/RenewWolfCertificate";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_of_our_services_has_a_row() {
+        let services = [
+            "wolfpack.tunnel.v1.AgentTunnelService",
+            "wolfpack.tunnel.v1.DialService",
+            "wolfpack.tunnel.v1.TunnelService",
+        ];
+        let missing =
+            wolfpack_rpc::policy::missing_rows(wolfpack_proto::DESCRIPTOR_SET, &services, POLICY)
+                .unwrap();
+        assert_eq!(missing, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,146 @@
+//! `DialService.Dial`: a caller's connection, spliced to a stream of an agent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tracing::Instrument as _;
+use wolfpack_proto::tunnel::v1::{DialOpen, DialOpened, DialResponse, dial_request, dial_response};
+use wolfpack_rpc::{Caller, check, from_status};
+use wolfpack_runtime::trace_context;
+use wolfpack_tunnel::grpc;
+use wolfpack_tunnel::protocol::encode;
+use wolfpack_tunnel::splice::{CallerStream, Link};
+use wolfpack_types::{Endpoint, Fault, Reason, Target};
+
+use super::dialing::{Dialing, Opened};
+use super::raw::Method;
+use crate::domain::access::may_dial;
+use crate::metrics::Metrics;
+use crate::state::Broker;
+
+/// Dial as a method.
+pub struct DialMethod {
+    broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
+}
+
+impl DialMethod {
+    /// Dial over this state.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, metrics: Arc<Metrics>) -> Self {
+        Self { broker, metrics }
+    }
+
+    async fn dial(&self, caller: &Caller, request: Request<Body>) -> Result<Response<Body>, Fault> {
+        self.broker.not_draining()?;
+        let late = || {
+            Fault::new(Reason::FirstMessageMissing, "the first message must be open, within 5 s")
+        };
+        let accepted = CallerStream::accept(request.into_body());
+        let (stream, first) = tokio::time::timeout(self.broker.limits.first_message, accepted)
+            .await
+            .map_err(|_| late())??;
+        let Some(dial_request::Frame::Open(open)) = first.frame else { return Err(late()) };
+        check(&open).map_err(|status| from_status(&status))?;
+        let endpoint = Endpoint::parse(&open.endpoint)?;
+        let target = Target::parse(&open.target)?;
+        may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target)?;
+        let span = tracing::info_span!(
+            "broker.dial",
+            otel.kind = "internal",
+            %endpoint,
+            %target,
+            caller = %caller.principal,
+            connection_id = tracing::field::Empty,
+            via = tracing::field::Empty,
+        );
+        self.splice(caller, open, endpoint, target, stream).instrument(span).await
+    }
+
+    async fn splice(
+        &self,
+        caller: &Caller,
+        open: DialOpen,
+        endpoint: Endpoint,
+        target: Target,
+        stream: CallerStream,
+    ) -> Result<Response<Body>, Fault> {
+        let counted = self.broker.count()?;
+        let dialing = Dialing {
+            broker: &self.broker,
+            endpoint,
+            target,
+            deadline: tokio::time::Instant::now() + self.time_for(caller, &open),
+            caller: caller.principal.to_string(),
+            connection_id: uuid::Uuid::now_v7().simple().to_string(),
+            traceparent: trace_context::current_traceparent().unwrap_or_default(),
+            early_data: open.early_data,
+        };
+        let Opened { session, permit, carry, via } = dialing.run().await?;
+        let span = tracing::Span::current();
+        span.record("connection_id", &dialing.connection_id).record("via", via);
+        let metrics = self.metrics.clone();
+        let key = Arc::new(std::sync::OnceLock::new());
+        let (ends, own_key) = (session.clone(), key.clone());
+        let link = Link::new(self.broker.totals.clone(), move |end| {
+            if let Some(key) = own_key.get() {
+                ends.forget(*key);
+            }
+            metrics.connection_ended(end.fault.as_ref());
+            drop((counted, permit));
+        });
+        let _ = key.set(session.remember(link.downgrade()));
+        let opened = DialResponse {
+            frame: Some(dial_response::Frame::Opened(DialOpened {
+                connection_id: dialing.connection_id.clone(),
+            })),
+        };
+        let body = carry.splice(link, stream, encode::message(&opened)).ok_or_else(|| {
+            Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
+        })?;
+        Ok(grpc::response(body))
+    }
+
+    /// How long this dial may take.
+    fn time_for(&self, caller: &Caller, open: &DialOpen) -> Duration {
+        let limits = &self.broker.limits;
+        let asked = open.timeout.and_then(|timeout| Duration::try_from(timeout).ok());
+        let time = asked.unwrap_or_else(|| caller.remaining(limits.dial_timeout));
+        time.min(limits.max_dial_timeout)
+    }
+}
+
+impl Method for DialMethod {
+    async fn call(
+        self: Arc<Self>,
+        caller: Caller,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Fault> {
+        let counted =
+            Counting { metrics: &self.metrics, began: Instant::now(), result: "CANCELLED" };
+        let result = self.dial(&caller, request).await;
+        counted.end(result.as_ref().map_or_else(|fault| fault.reason.as_str(), |_| "OK"));
+        result
+    }
+}
+
+/// Counts a dial once, one that was given up included.
+struct Counting<'a> {
+    metrics: &'a Metrics,
+    began: Instant,
+    result: &'static str,
+}
+
+impl Counting<'_> {
+    fn end(mut self, result: &'static str) {
+        self.result = result;
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.metrics.dialed(self.result, self.began.elapsed());
+    }
+}

@@ -1,0 +1,133 @@
+//! From a dial to an open stream: wait for the agent, take what is parked or
+//! ask for a stream, and try again when a parked one turns out to be dying.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use wolfpack_proto::tunnel::v1::Open;
+use wolfpack_tunnel::splice::{CarryAnswer, CarryStream};
+use wolfpack_types::{Endpoint, Fault, Reason, Target};
+
+use crate::state::{Broker, Permit, Session};
+
+/// Streams that may die under one dial; each is a fresh one, so more than a few
+/// mean that the agent is broken.
+const ATTEMPTS: usize = 8;
+/// A pause after a stream died, so that a broken agent is not hammered.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// One dial.
+pub(super) struct Dialing<'a> {
+    pub(super) broker: &'a Broker,
+    pub(super) endpoint: Endpoint,
+    pub(super) target: Target,
+    pub(super) deadline: Instant,
+    pub(super) caller: String,
+    pub(super) connection_id: String,
+    pub(super) traceparent: String,
+    pub(super) early_data: Bytes,
+}
+
+/// A stream whose agent has reached the target.
+pub(super) struct Opened {
+    pub(super) session: Arc<Session>,
+    pub(super) permit: Permit,
+    pub(super) carry: CarryStream,
+    /// `parked` or `asked`.
+    pub(super) via: &'static str,
+}
+
+/// Why another try may help.
+enum Again {
+    /// The stream or the session died without an answer.
+    Died(Fault),
+}
+
+impl Dialing<'_> {
+    /// Opens the connection within the deadline. Dropping the future takes the
+    /// dial back, from the agent too.
+    pub(super) async fn run(&self) -> Result<Opened, Fault> {
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let session = self.broker.wait_for(&self.endpoint, self.deadline).await?;
+            if !session.offers(&self.target) {
+                return Err(Fault::new(
+                    Reason::TargetForbidden,
+                    "the agent does not offer this target; update it or dial another",
+                )
+                .about(self.endpoint.to_string()));
+            }
+            let permit = session.admit()?;
+            match self.attempt(&session).await? {
+                Ok((carry, via)) => return Ok(Opened { session, permit, carry, via }),
+                Err(Again::Died(fault)) => {
+                    tracing::debug!(endpoint = %self.endpoint, "a stream died under a dial; trying another: {}", fault.message);
+                    last = Some(fault);
+                }
+            }
+            tokio::time::sleep_until(self.deadline.min(Instant::now() + PAUSE)).await;
+        }
+        let fault = Fault::new(Reason::TunnelLost, "the agent's streams break; try again later")
+            .about(self.endpoint.to_string());
+        Err(match last {
+            Some(cause) => fault.caused_by(cause),
+            None => fault,
+        })
+    }
+
+    /// One try on one session.
+    async fn attempt(
+        &self,
+        session: &Arc<Session>,
+    ) -> Result<Result<(CarryStream, &'static str), Again>, Fault> {
+        let closed = || Err(Again::Died(Fault::new(Reason::TunnelLost, "the session ended")));
+        let (mut carry, via) = match session.take_parked() {
+            Some(carry) => (carry, "parked"),
+            None => {
+                let mut asked = session.ask(self.broker.limits.dial_id_lifetime)?;
+                let answer =
+                    timeout_at(self.deadline, asked.stream()).await.map_err(|_| self.late())?;
+                match answer {
+                    Some(carry) => (carry?, "asked"),
+                    None => return Ok(closed()),
+                }
+            }
+        };
+        let open = Open {
+            connection_id: self.connection_id.clone(),
+            target: self.target.to_string(),
+            timeout: prost_types::Duration::try_from(
+                self.deadline.saturating_duration_since(Instant::now()),
+            )
+            .ok(),
+            traceparent: self.traceparent.clone(),
+            caller: self.caller.clone(),
+            early_data: self.early_data.clone(),
+        };
+        let answer = tokio::select! {
+            answer = timeout_at(self.deadline, carry.open(open)) => match answer {
+                Ok(answer) => answer,
+                Err(_) => {
+                    carry.end(self.late());
+                    return Err(self.late());
+                }
+            },
+            () = session.closed().cancelled() => return Ok(closed()),
+        };
+        match answer {
+            CarryAnswer::Opened => Ok(Ok((carry, via))),
+            CarryAnswer::Refused(fault) => Err(fault.about(self.endpoint.to_string())),
+            CarryAnswer::Died(fault) => Ok(Err(Again::Died(fault))),
+        }
+    }
+
+    fn late(&self) -> Fault {
+        Fault::new(
+            Reason::DialTimeout,
+            "the agent did not answer the dial in time; try again later",
+        )
+        .about(self.endpoint.to_string())
+    }
+}

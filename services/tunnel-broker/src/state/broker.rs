@@ -1,0 +1,499 @@
+//! All tunnels of this broker.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use parking_lot::RwLock;
+use tokio_util::sync::CancellationToken;
+use wolfpack_proto::tunnel::v1::attach_response::Message;
+use wolfpack_proto::tunnel::v1::{Drain, Tunnel};
+use wolfpack_tunnel::protocol::InstanceLedger;
+use wolfpack_tunnel::splice::Totals;
+use wolfpack_types::{Endpoint, ExecutionId, Fault, InstanceId, Reason, SandboxId, WolfId};
+
+use super::events::{Change, Events, Watch};
+use super::limits::Limits;
+use super::session::{Session, SessionSpec};
+use super::waiting::Waiting;
+use crate::domain::access::Owner;
+
+/// How often the ledger of instances is swept.
+const SWEEP: Duration = Duration::from_secs(300);
+/// How long agents should wait before they attach elsewhere.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The state of a broker. Handlers hold no locks of it over an await.
+pub struct Broker {
+    /// Names this process to agents.
+    pub id: InstanceId,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Bytes passed on.
+    pub totals: Arc<Totals>,
+    tunnels: RwLock<Tunnels>,
+    owners: RwLock<HashMap<WolfId, Owner>>,
+    waiting: Waiting,
+    attaches: DefaultDirectRateLimiter,
+    connections: Arc<AtomicU32>,
+    draining: CancellationToken,
+}
+
+#[derive(Default)]
+struct Tunnels {
+    by_endpoint: BTreeMap<String, Arc<Session>>,
+    by_id: HashMap<String, Arc<Session>>,
+    ledger: InstanceLedger,
+    swept: Option<Instant>,
+    events: Events,
+}
+
+/// One connection among all of the broker.
+pub(crate) struct Counted(Arc<AtomicU32>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Broker {
+    /// A broker without tunnels.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let per_second = NonZeroU32::new(limits.attaches_per_second).unwrap_or(NonZeroU32::MIN);
+        Self {
+            id: InstanceId::new(),
+            limits,
+            totals: Arc::default(),
+            tunnels: RwLock::default(),
+            owners: RwLock::default(),
+            waiting: Waiting::default(),
+            attaches: RateLimiter::direct(Quota::per_second(per_second)),
+            connections: Arc::default(),
+            draining: CancellationToken::new(),
+        }
+    }
+
+    /// Checks whether an agent may attach now.
+    ///
+    /// # Errors
+    /// `BROKER_DRAINING` or `HANDSHAKES_LIMITED`, both with a hint when to try.
+    pub fn may_attach(&self) -> Result<(), Fault> {
+        self.not_draining()?;
+        self.attaches.check().map_err(|_| {
+            Fault::new(
+                Reason::HandshakesLimited,
+                "too many agents attach at once; wait and try again",
+            )
+            .retry_in(Duration::from_secs(1))
+        })
+    }
+
+    /// # Errors
+    /// `BROKER_DRAINING` once the broker drains.
+    pub fn not_draining(&self) -> Result<(), Fault> {
+        if self.draining.is_cancelled() { Err(leaving()) } else { Ok(()) }
+    }
+
+    /// Opens a session. An older session of the endpoint ends: with
+    /// `SUPERSEDED` when it is of another instance.
+    ///
+    /// # Errors
+    /// `SUPERSEDED` for an instance that a newer one took over from.
+    pub fn attach(&self, spec: SessionSpec) -> Result<Arc<Session>, Fault> {
+        let endpoint = spec.introduction.endpoint.clone();
+        let name = endpoint.to_string();
+        let clock = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        let mut tunnels = self.tunnels.write();
+        let admitted = tunnels
+            .ledger
+            .admit(&endpoint, &spec.introduction.instance, clock, now)
+            .map_err(|_| superseded(&endpoint))?;
+        let session = Arc::new(Session::new(spec, admitted.generation, &self.limits));
+        let owner = self.owner_of(&session);
+        let old = tunnels.by_endpoint.insert(name, session.clone());
+        tunnels.by_id.insert(session.id.to_string(), session.clone());
+        if let Some(old) = &old {
+            tunnels.by_id.remove(old.id.as_str());
+            let gone = old.tunnel(owner.name());
+            tunnels.events.push(Change::Detached, gone, owner.clone());
+        }
+        let tunnel = session.tunnel(owner.name());
+        tunnels.events.push(Change::Attached, tunnel, owner);
+        drop(tunnels);
+        if let Some(old) = old {
+            if admitted.takeover {
+                tracing::warn!(
+                    audit = "tunnel.superseded",
+                    %endpoint,
+                    old_instance = old.introduction.instance,
+                    new_instance = session.introduction.instance,
+                    generation = session.generation,
+                    "a newer instance took over"
+                );
+                old.close(&superseded(&endpoint));
+            } else {
+                old.close(&Fault::new(Reason::TunnelLost, "the same instance attached again"));
+            }
+        }
+        self.waiting.arrived(&endpoint);
+        tracing::info!(%endpoint, session = %session.id, generation = session.generation, "attached");
+        Ok(session)
+    }
+
+    /// Ends a session and forgets it; does nothing when another one took its
+    /// place.
+    pub fn detach(&self, session: &Arc<Session>, fault: &Fault) {
+        session.close(fault);
+        let owner = self.owner_of(session);
+        let name = session.endpoint().to_string();
+        let mut tunnels = self.tunnels.write();
+        if tunnels.by_id.remove(session.id.as_str()).is_none() {
+            return;
+        }
+        // Compared and removed under one lock: a fresh session is never lost.
+        if tunnels.by_endpoint.get(&name).is_some_and(|present| Arc::ptr_eq(present, session)) {
+            tunnels.by_endpoint.remove(&name);
+            let tunnel = session.tunnel(owner.name());
+            tunnels.events.push(Change::Detached, tunnel, owner);
+        }
+        drop(tunnels);
+        tracing::info!(
+            endpoint = %session.endpoint(), session = %session.id, reason = %fault.reason,
+            "detached: {}", fault.message
+        );
+    }
+
+    /// The session a Carry names.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Option<Arc<Session>> {
+        self.tunnels.read().by_id.get(id).cloned()
+    }
+
+    /// The session of an endpoint.
+    #[must_use]
+    pub fn find(&self, endpoint: &Endpoint) -> Option<Arc<Session>> {
+        self.tunnels.read().by_endpoint.get(&endpoint.to_string()).cloned()
+    }
+
+    /// The session of an endpoint, waited for until `deadline`.
+    ///
+    /// # Errors
+    /// `DIAL_TIMEOUT`, `DIALS_LIMITED` when too many wait, `BROKER_DRAINING`.
+    pub async fn wait_for(
+        &self,
+        endpoint: &Endpoint,
+        deadline: tokio::time::Instant,
+    ) -> Result<Arc<Session>, Fault> {
+        if let Some(session) = self.find(endpoint) {
+            return Ok(session);
+        }
+        let place =
+            self.waiting.enter(endpoint, self.limits.pending_dials, self.limits.waiting_dials)?;
+        loop {
+            let attached = place.attached.notified();
+            tokio::pin!(attached);
+            // Listen before looking, or an attach in between is missed.
+            attached.as_mut().enable();
+            if let Some(session) = self.find(endpoint) {
+                return Ok(session);
+            }
+            tokio::select! {
+                () = &mut attached => {}
+                () = self.draining.cancelled() => return Err(leaving()),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(Fault::new(Reason::DialTimeout, "the endpoint did not attach in time; try again later")
+                        .about(endpoint.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Counts a connection among all.
+    pub(crate) fn count(&self) -> Result<Counted, Fault> {
+        let most = self.limits.max_connections;
+        self.connections
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .map(|_| Counted(self.connections.clone()))
+            .map_err(|_| {
+                Fault::new(
+                    Reason::DialsLimited,
+                    "the broker has as many connections as it takes; try again later",
+                )
+            })
+    }
+
+    /// Whose an endpoint is.
+    #[must_use]
+    pub fn owner(&self, endpoint: &Endpoint) -> Owner {
+        match endpoint {
+            Endpoint::Wolf(wolf) => self.owners.read().get(wolf).cloned().unwrap_or(Owner::Unknown),
+            Endpoint::Sandbox(_) => {
+                self.find(endpoint).map_or(Owner::Unknown, |session| self.owner_of(&session))
+            }
+        }
+    }
+
+    fn owner_of(&self, session: &Session) -> Owner {
+        match (&session.sandbox, session.endpoint()) {
+            (Some((project, _)), _) => Owner::Project(project.clone()),
+            (None, Endpoint::Wolf(wolf)) => {
+                self.owners.read().get(wolf).cloned().unwrap_or(Owner::Unknown)
+            }
+            (None, Endpoint::Sandbox(_)) => Owner::Unknown,
+        }
+    }
+
+    /// Learns whose a wolf is; `None` when it is gone.
+    pub fn set_owner(&self, wolf: WolfId, owner: Option<Owner>) {
+        let known = match &owner {
+            Some(owner) => self.owners.write().insert(wolf.clone(), owner.clone()),
+            None => self.owners.write().remove(&wolf),
+        };
+        let Some(owner) = owner.filter(|owner| known.as_ref() != Some(owner)) else { return };
+        // Who may see the tunnel changed: tell it again to those who now may.
+        let mut tunnels = self.tunnels.write();
+        if let Some(session) = tunnels.by_endpoint.get(&wolf.name()).cloned() {
+            let tunnel = session.tunnel(owner.name());
+            tunnels.events.push(Change::Attached, tunnel, owner);
+        }
+    }
+
+    /// Forgets wolves that are not among `all`, as a whole snapshot came.
+    pub fn keep_owners(&self, all: &HashSet<WolfId>) {
+        self.owners.write().retain(|wolf, _| all.contains(wolf));
+    }
+
+    /// The tokens of a sandbox are void: its tunnel ends. A boot that is named
+    /// ends only the session of that boot.
+    pub fn revoke(&self, sandbox: &SandboxId, execution: Option<&ExecutionId>) {
+        let Some(session) = self.find(&Endpoint::Sandbox(sandbox.clone())) else { return };
+        let boot = session.sandbox.as_ref().map(|(_, boot)| boot);
+        if execution.is_none() || execution == boot {
+            let fault =
+                Fault::new(Reason::SandboxTokenRevoked, "the token of this sandbox was revoked");
+            self.detach(&session, &fault);
+        }
+    }
+
+    /// Every tunnel with its owner after `after`, by endpoint, at most `limit`.
+    #[must_use]
+    pub fn list(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        see: impl Fn(&Owner) -> bool,
+    ) -> Vec<Tunnel> {
+        use std::ops::Bound;
+        let tunnels = self.tunnels.read();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        tunnels
+            .by_endpoint
+            .range::<str, _>((from, Bound::Unbounded))
+            .filter_map(|(_, session)| {
+                let owner = self.owner_of(session);
+                see(&owner).then(|| session.tunnel(owner.name()))
+            })
+            .take(limit)
+            .collect()
+    }
+
+    /// A snapshot and all that follows it.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let tunnels = self.tunnels.read();
+        let all = tunnels
+            .by_endpoint
+            .values()
+            .map(|session| {
+                let owner = self.owner_of(session);
+                (session.tunnel(owner.name()), owner)
+            })
+            .collect();
+        tunnels.events.watch(all)
+    }
+
+    /// Forgets instances of long ago.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        let mut tunnels = self.tunnels.write();
+        if tunnels.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
+            tunnels.swept = Some(now);
+            let Tunnels { by_endpoint, ledger, .. } = &mut *tunnels;
+            ledger.forget(now, |endpoint| by_endpoint.contains_key(&endpoint.to_string()));
+        }
+    }
+
+    /// Tunnels, parked streams, connections, and dials that wait, now.
+    #[must_use]
+    pub fn counts(&self) -> [u64; 4] {
+        let sessions: Vec<Arc<Session>> =
+            self.tunnels.read().by_endpoint.values().cloned().collect();
+        let parked: usize = sessions.iter().map(|session| session.parked()).sum();
+        let pending: usize = sessions.iter().map(|session| session.pending()).sum();
+        [
+            sessions.len() as u64,
+            parked as u64,
+            u64::from(self.connections.load(Ordering::SeqCst)),
+            (pending + self.waiting.len()) as u64,
+        ]
+    }
+
+    /// Refuses new work, tells the agents, lets connections finish until
+    /// `deadline`, then ends what is left with `BROKER_DRAINING`.
+    pub async fn drain(&self, deadline: Duration) {
+        self.draining.cancel();
+        let sessions: Vec<Arc<Session>> =
+            self.tunnels.read().by_endpoint.values().cloned().collect();
+        let message = Drain {
+            deadline: Some((SystemTime::now() + deadline).into()),
+            retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),
+        };
+        for session in &sessions {
+            session.send(Message::Drain(message.clone()));
+        }
+        let end = tokio::time::Instant::now() + deadline;
+        while self.connections.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.connections.load(Ordering::SeqCst);
+        if left > 0 {
+            tracing::warn!(left, "the drain reached its deadline; connections are ended");
+            for session in &sessions {
+                session.abort_connections(&leaving());
+            }
+        }
+        for session in sessions {
+            self.detach(&session, &leaving());
+        }
+    }
+}
+
+fn leaving() -> Fault {
+    Fault::new(Reason::BrokerDraining, "this broker is leaving; try again, another one answers")
+        .retry_in(RETRY_AFTER)
+}
+
+fn superseded(endpoint: &Endpoint) -> Fault {
+    Fault::new(Reason::Superseded, "a newer instance of this agent took over; this one must stop")
+        .about(endpoint.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+    use wolfpack_types::{Principal, ProjectId};
+
+    use crate::domain::hello::Introduction;
+
+    fn spec(endpoint: &Endpoint, instance: &str) -> SessionSpec {
+        SessionSpec {
+            introduction: Introduction {
+                endpoint: endpoint.clone(),
+                instance: instance.to_owned(),
+                version: String::new(),
+                targets: vec!["runtime".into()],
+                max_connections: 2,
+            },
+            sandbox: None,
+            control: mpsc::channel(8).0,
+        }
+    }
+
+    #[test]
+    fn a_late_detach_of_an_old_session_leaves_the_new_one() {
+        let broker = Broker::new(Limits::default());
+        let wolf = Endpoint::Wolf(WolfId::new());
+        let old = broker.attach(spec(&wolf, "one")).unwrap();
+        let new = broker.attach(spec(&wolf, "two")).unwrap();
+        assert_eq!(old.fault().unwrap().reason, Reason::Superseded);
+        assert!(new.generation > old.generation);
+        broker.detach(&old, &Fault::new(Reason::TunnelLost, "late"));
+        assert!(Arc::ptr_eq(&broker.find(&wolf).unwrap(), &new));
+        assert_eq!(broker.attach(spec(&wolf, "one")).unwrap_err().reason, Reason::Superseded);
+        assert!(new.fault().is_none(), "the old one must not fight back");
+        broker.detach(&new, &Fault::new(Reason::TunnelLost, "gone"));
+        assert!(broker.find(&wolf).is_none());
+        assert_eq!(broker.counts(), [0; 4]);
+    }
+
+    #[test]
+    fn pages_and_watches_show_only_what_the_caller_may_see() {
+        let broker = Broker::new(Limits::default());
+        let (mine, theirs) = (ProjectId::new(), ProjectId::new());
+        let wolves: Vec<WolfId> = (0..4).map(|_| WolfId::new()).collect();
+        for (at, wolf) in wolves.iter().enumerate() {
+            let project = if at % 2 == 0 { &mine } else { &theirs };
+            broker.set_owner(wolf.clone(), Some(Owner::Project(project.clone())));
+            broker.attach(spec(&Endpoint::Wolf(wolf.clone()), "one")).unwrap();
+        }
+        let user = Principal::User {
+            user: wolfpack_types::UserId::new(),
+            key: wolfpack_types::ApiKeyId::new(),
+            project: mine.clone(),
+            role: wolfpack_types::Role::Viewer,
+            platform_admin: false,
+        };
+        let see = |owner: &Owner| crate::domain::access::may_see(&user, owner);
+        let first = broker.list(None, 1, see);
+        assert_eq!(first.len(), 1);
+        let rest = broker.list(Some(&first[0].endpoint), 10, see);
+        assert_eq!(rest.len(), 1);
+        assert!(rest[0].endpoint > first[0].endpoint);
+        assert!(first.iter().chain(&rest).all(|tunnel| tunnel.project == mine.name()));
+        assert_eq!(broker.watch().tunnels.len(), 4);
+        assert_eq!(broker.watch().revision, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_waits_for_its_endpoint_and_not_longer() {
+        let broker = Arc::new(Broker::new(Limits::default()));
+        let wolf = Endpoint::Wolf(WolfId::new());
+        let soon = tokio::time::Instant::now() + Duration::from_secs(2);
+        assert_eq!(broker.wait_for(&wolf, soon).await.unwrap_err().reason, Reason::DialTimeout);
+        let waits = {
+            let (broker, wolf) = (broker.clone(), wolf.clone());
+            tokio::spawn(async move {
+                broker.wait_for(&wolf, tokio::time::Instant::now() + Duration::from_secs(60)).await
+            })
+        };
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        broker.attach(spec(&wolf, "one")).unwrap();
+        assert!(waits.await.unwrap().is_ok());
+        assert_eq!(broker.waiting.len(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_an_agent_are_bounded_and_a_dropped_ask_is_taken_back() {
+        let broker = Broker::new(Limits::default());
+        let wolf = Endpoint::Wolf(WolfId::new());
+        let (control, mut messages) = mpsc::channel(8);
+        let session = broker.attach(SessionSpec { control, ..spec(&wolf, "one") }).unwrap();
+        let permits = (session.admit().unwrap(), session.admit().unwrap());
+        assert_eq!(session.admit().unwrap_err().reason, Reason::DialsLimited);
+        drop(permits);
+        assert!(session.admit().is_ok());
+
+        let asked = session.ask(Duration::from_secs(10)).unwrap();
+        let Some(Message::Dial(dial)) = messages.recv().await.unwrap().message else {
+            panic!("no dial")
+        };
+        assert_eq!(dial.dial_id.len(), 16);
+        drop(asked);
+        let Some(Message::CancelDial(cancel)) = messages.recv().await.unwrap().message else {
+            panic!("no cancel")
+        };
+        assert_eq!(cancel.dial_id, dial.dial_id);
+        assert_eq!(session.pending(), 0);
+    }
+}

@@ -1,0 +1,84 @@
+//! The bounds of a broker.
+
+use std::time::Duration;
+
+/// How much of everything, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How often each side of a session asks when it heard nothing; a peer that
+    /// stays silent for half of it more is dead.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// Streams an agent keeps parked at rest.
+    pub parked_target: u32,
+    /// Dials of one agent that wait for a stream, and as many that wait for one
+    /// agent to come.
+    pub pending_dials: usize,
+    /// Dials that wait for an agent to come, over all agents.
+    pub waiting_dials: usize,
+    /// How long a dial may take when the caller does not say.
+    #[serde(with = "humantime_serde")]
+    pub dial_timeout: Duration,
+    /// How long a dial may take at most.
+    #[serde(with = "humantime_serde")]
+    pub max_dial_timeout: Duration,
+    /// How long a dial id is good.
+    #[serde(with = "humantime_serde")]
+    pub dial_id_lifetime: Duration,
+    /// How long the first message of a stream may take.
+    #[serde(with = "humantime_serde")]
+    pub first_message: Duration,
+    /// Agents that may attach in a second; as many again at once.
+    pub attaches_per_second: u32,
+    /// The most connections at once, over all agents.
+    pub max_connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(10),
+            parked_target: 2,
+            pending_dials: 100,
+            waiting_dials: 10_000,
+            dial_timeout: Duration::from_secs(30),
+            max_dial_timeout: Duration::from_secs(600),
+            dial_id_lifetime: Duration::from_secs(10),
+            first_message: Duration::from_secs(5),
+            attaches_per_second: 500,
+            max_connections: 100_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Every limit that makes no sense.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut need = |ok: bool, fault: &str| {
+            if !ok {
+                faults.push(format!("limits.{fault}"));
+            }
+        };
+        need(self.heartbeat >= Duration::from_millis(100), "heartbeat must be at least 100ms");
+        need(
+            self.heartbeat <= Duration::from_secs(40),
+            "heartbeat must be at most 40s, or balancers cut quiet agents",
+        );
+        need((1..=64).contains(&self.parked_target), "parked_target must be 1 to 64");
+        need(self.pending_dials >= 1, "pending_dials must be at least 1");
+        need(self.waiting_dials >= 1, "waiting_dials must be at least 1");
+        need(!self.dial_timeout.is_zero(), "dial_timeout must not be zero");
+        need(
+            self.max_dial_timeout >= self.dial_timeout,
+            "max_dial_timeout must not be below dial_timeout",
+        );
+        need(!self.dial_id_lifetime.is_zero(), "dial_id_lifetime must not be zero");
+        need(!self.first_message.is_zero(), "first_message must not be zero");
+        need(self.attaches_per_second >= 1, "attaches_per_second must be at least 1");
+        need(self.max_connections >= 1, "max_connections must be at least 1");
+        faults
+    }
+}

@@ -1,0 +1,13 @@
+//! The tunnels of this broker: who is attached, what is parked, who waits.
+
+mod broker;
+mod events;
+mod limits;
+mod session;
+mod waiting;
+
+pub use broker::Broker;
+pub use events::{Change, TunnelEvent, Watch};
+pub use limits::Limits;
+pub(crate) use session::CONTROL_QUEUE;
+pub use session::{AskedDial, Permit, Session, SessionSpec};

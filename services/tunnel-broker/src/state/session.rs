@@ -1,0 +1,362 @@
+//! One agent that is attached.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use wolfpack_proto::tunnel::v1::attach_response::Message;
+use wolfpack_proto::tunnel::v1::{AttachResponse, CancelDial, Dial, Tunnel};
+use wolfpack_tunnel::life::LifeMark;
+use wolfpack_tunnel::protocol::{DialId, DialTable, PoolSize};
+use wolfpack_tunnel::splice::{CarryStream, WeakLink};
+use wolfpack_types::{Endpoint, ExecutionId, Fault, ProjectId, Reason, SessionId, Target};
+
+use super::limits::Limits;
+use crate::domain::hello::Introduction;
+
+/// Control messages that wait for an agent; more end its session.
+pub(crate) const CONTROL_QUEUE: usize = 256;
+
+/// Parked streams of one agent; more are refused.
+const MAX_PARKED: usize = 2 * PoolSize::MOST;
+
+type Answer = Result<CarryStream, Fault>;
+
+/// What a session is made of.
+#[derive(Debug)]
+pub struct SessionSpec {
+    /// What the agent said, checked.
+    pub introduction: Introduction,
+    /// The project and the boot of a sandbox, from its token.
+    pub sandbox: Option<(ProjectId, ExecutionId)>,
+    /// Where control messages go.
+    pub control: mpsc::Sender<AttachResponse>,
+}
+
+/// An attached agent: what it offers, what it has parked, what is open.
+#[derive(Debug)]
+pub struct Session {
+    /// Names the session in every Carry.
+    pub id: SessionId,
+    /// Grows with each instance of the endpoint.
+    pub generation: i64,
+    /// Who the agent is.
+    pub introduction: Introduction,
+    /// The project and the boot of a sandbox, from its token.
+    pub sandbox: Option<(ProjectId, ExecutionId)>,
+    /// When it was last heard of.
+    pub life: LifeMark,
+    attached: SystemTime,
+    control: mpsc::Sender<AttachResponse>,
+    parking: Mutex<Parking>,
+    dials: Mutex<DialTable<oneshot::Sender<Answer>>>,
+    links: Mutex<HashMap<u64, WeakLink>>,
+    next_link: AtomicU64,
+    connections: AtomicU32,
+    fault: Mutex<Option<Fault>>,
+    closed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Parking {
+    streams: Vec<CarryStream>,
+    size: PoolSize,
+}
+
+/// The right to one connection of an agent; given back when it is dropped.
+#[derive(Debug)]
+pub struct Permit(Arc<Session>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    pub(super) fn new(spec: SessionSpec, generation: i64, limits: &Limits) -> Self {
+        Self {
+            id: SessionId::new(),
+            generation,
+            introduction: spec.introduction,
+            sandbox: spec.sandbox,
+            life: LifeMark::now(),
+            attached: SystemTime::now(),
+            control: spec.control,
+            parking: Mutex::new(Parking {
+                streams: Vec::new(),
+                size: PoolSize::new(limits.parked_target as usize).patient(),
+            }),
+            dials: Mutex::new(DialTable::new(limits.pending_dials)),
+            links: Mutex::default(),
+            next_link: AtomicU64::new(0),
+            connections: AtomicU32::new(0),
+            fault: Mutex::new(None),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// Its endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.introduction.endpoint
+    }
+
+    /// Whether it offers a target.
+    #[must_use]
+    pub fn offers(&self, target: &Target) -> bool {
+        self.introduction.targets.iter().any(|offer| target.is_offered_by(offer))
+    }
+
+    /// Cancelled once the session is over.
+    #[must_use]
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
+    /// Why it is over.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.fault.lock().clone()
+    }
+
+    /// Ends the session: the agent is told `fault`, dials that wait look for
+    /// another session, parked streams and open connections end. The first
+    /// call counts.
+    pub fn close(&self, fault: &Fault) {
+        {
+            let mut slot = self.fault.lock();
+            if slot.is_some() {
+                return;
+            }
+            *slot = Some(fault.clone());
+        }
+        self.closed.cancel();
+        for stream in std::mem::take(&mut self.parking.lock().streams) {
+            stream.end(fault.clone());
+        }
+        self.dials.lock().drain();
+        let lost = match fault.reason {
+            Reason::BrokerDraining => fault.clone(),
+            _ => Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again"),
+        };
+        for link in std::mem::take(&mut *self.links.lock()).into_values() {
+            link.abort(lost.clone());
+        }
+    }
+
+    /// Sends a control message; a session whose control stream does not drain
+    /// is over.
+    pub fn send(&self, message: Message) {
+        if self.control.try_send(AttachResponse { message: Some(message) }).is_err() {
+            self.close(&Fault::new(Reason::TunnelLost, "the control stream does not drain"));
+        }
+    }
+
+    /// Takes a place for one connection.
+    ///
+    /// # Errors
+    /// `DIALS_LIMITED` when the agent has as many as it takes.
+    pub fn admit(self: &Arc<Self>) -> Result<Permit, Fault> {
+        let most = self.introduction.max_connections;
+        self.connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .map(|_| Permit(self.clone()))
+            .map_err(|_| {
+                Fault::new(
+                    Reason::DialsLimited,
+                    "the agent has as many connections as it takes; try again later",
+                )
+                .about(self.endpoint().to_string())
+            })
+    }
+
+    /// Keeps a stream for a dial to come.
+    ///
+    /// # Errors
+    /// `DIALS_LIMITED` when far too many are parked, or the fault of a session
+    /// that is over.
+    pub fn park(&self, stream: CarryStream) -> Result<(), Fault> {
+        let mut parking = self.parking.lock();
+        parking.streams.retain(|stream| !stream.is_gone());
+        if let Some(fault) = self.fault() {
+            return Err(fault);
+        }
+        if parking.streams.len() >= MAX_PARKED {
+            return Err(Fault::new(
+                Reason::DialsLimited,
+                "too many streams are parked; park fewer",
+            ));
+        }
+        parking.streams.push(stream);
+        Ok(())
+    }
+
+    /// Takes a parked stream for a dial, the youngest first: it is the least
+    /// likely to be dying.
+    pub fn take_parked(&self) -> Option<CarryStream> {
+        let mut parking = self.parking.lock();
+        parking.size.used(Instant::now());
+        while let Some(stream) = parking.streams.pop() {
+            if !stream.is_gone() {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Ends the streams that are parked beyond what is wanted, the oldest
+    /// first. Only the broker ends parked streams.
+    pub(crate) fn shrink(&self) {
+        let now = Instant::now();
+        let mut parking = self.parking.lock();
+        parking.streams.retain(|stream| !stream.is_gone());
+        let wanted = parking.size.wanted(now);
+        let surplus = parking.streams.len().saturating_sub(wanted);
+        let retired: Vec<CarryStream> = parking.streams.drain(..surplus).collect();
+        drop(parking);
+        drop(retired);
+        self.dials.lock().expire(now);
+    }
+
+    /// Asks the agent for a stream.
+    ///
+    /// # Errors
+    /// `DIALS_LIMITED` when as many dials wait as may.
+    pub fn ask(self: &Arc<Self>, lifetime: std::time::Duration) -> Result<AskedDial, Fault> {
+        let id = DialId::from_random(rand::random());
+        let (sender, answer) = oneshot::channel();
+        let now = Instant::now();
+        self.dials.lock().insert(id, now, now + lifetime, sender).map_err(|_| {
+            Fault::new(
+                Reason::DialsLimited,
+                "too many dials to this agent are pending; try again later",
+            )
+            .about(self.endpoint().to_string())
+        })?;
+        self.send(Message::Dial(Dial { dial_id: bytes_of(&id) }));
+        Ok(AskedDial { session: self.clone(), id, answer })
+    }
+
+    /// Gives a stream to the dial that asked for it.
+    ///
+    /// # Errors
+    /// `DIAL_UNKNOWN` for an id that is forged, used, late or of another
+    /// session.
+    pub fn answer(&self, dial_id: &[u8], stream: CarryStream) -> Result<(), Fault> {
+        let unknown = || {
+            Fault::new(
+                Reason::DialUnknown,
+                "no dial waits for this stream; it was taken back, or its time is over",
+            )
+        };
+        let waiting = self.dials.lock().take(dial_id, Instant::now()).ok_or_else(unknown)?;
+        waiting.send(Ok(stream)).map_err(|_| unknown())
+    }
+
+    /// The agent will not open a stream.
+    pub fn refuse(&self, dial_id: &[u8], fault: Fault) {
+        if let Some(waiting) = self.dials.lock().take(dial_id, Instant::now()) {
+            let _ = waiting.send(Err(fault));
+        }
+    }
+
+    /// Keeps a connection in mind, to end it with the session; gives its key.
+    pub fn remember(&self, link: WeakLink) -> u64 {
+        let key = self.next_link.fetch_add(1, Ordering::Relaxed);
+        self.links.lock().insert(key, link.clone());
+        if let Some(fault) = self.fault() {
+            // It closed in between.
+            link.abort(fault);
+        }
+        key
+    }
+
+    /// A connection is over.
+    pub fn forget(&self, key: u64) {
+        self.links.lock().remove(&key);
+    }
+
+    /// Ends every connection, and not the session.
+    pub(crate) fn abort_connections(&self, fault: &Fault) {
+        let links: Vec<WeakLink> = self.links.lock().values().cloned().collect();
+        for link in links {
+            link.abort(fault.clone());
+        }
+    }
+
+    /// Connections open or being opened.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Streams parked now.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parking.lock().streams.iter().filter(|stream| !stream.is_gone()).count()
+    }
+
+    /// Dials that wait for a stream.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.dials.lock().len()
+    }
+
+    /// The session as callers see it.
+    #[must_use]
+    pub fn tunnel(&self, project: String) -> Tunnel {
+        Tunnel {
+            endpoint: self.endpoint().to_string(),
+            session_id: self.id.to_string(),
+            instance_id: self.introduction.instance.clone(),
+            generation: self.generation,
+            project,
+            execution_id: self
+                .sandbox
+                .as_ref()
+                .map(|(_, execution)| execution.to_string())
+                .unwrap_or_default(),
+            targets: self.introduction.targets.clone(),
+            agent_version: self.introduction.version.clone(),
+            attach_time: Some(self.attached.into()),
+            connections: self.connections(),
+            parked: u32::try_from(self.parked()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// A dial that the agent was asked to open a stream for. Dropping it before
+/// the answer takes it back, and the agent is told.
+#[derive(Debug)]
+pub struct AskedDial {
+    session: Arc<Session>,
+    id: DialId,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl AskedDial {
+    /// Waits for the stream; the caller bounds the time. `None` when the dial
+    /// is over: its time ran out, or the session did.
+    pub async fn stream(&mut self) -> Option<Answer> {
+        (&mut self.answer).await.ok()
+    }
+}
+
+impl Drop for AskedDial {
+    fn drop(&mut self) {
+        if self.session.dials.lock().take(self.id.as_bytes(), Instant::now()).is_some() {
+            self.session.send(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
+        }
+    }
+}
+
+fn bytes_of(id: &DialId) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(id.as_bytes())
+}

@@ -1,0 +1,117 @@
+//! Many at once. Bounds are generous: they tell stalled from running.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{Fleet, SOON, attached, echo, silent, talker, target};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
+    let fleet = Fleet::start().await;
+    let wolf = wolfpack_types::WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("port", std::sync::Arc::new(crate::support::Tcp(talker().await)));
+    builder.dial_target("desktop", std::sync::Arc::new(crate::support::Tcp(echo().await)));
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    let (endpoint, dialer) = (wolfpack_types::Endpoint::Wolf(wolf), fleet.dialer());
+    let mut stalled = Vec::new();
+    for _ in 0..200 {
+        let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+        stream.read_u8().await.unwrap();
+        stalled.push(stream);
+    }
+    // Until every window is full.
+    let totals = &fleet.running.broker.totals;
+    let mut last = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = totals.bytes(wolfpack_tunnel::splice::Direction::Down);
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    let mut worst = Duration::ZERO;
+    for _ in 0..50 {
+        let began = Instant::now();
+        let mut stream = dialer.dial(&endpoint, &target("desktop"), SOON).await.unwrap();
+        stream.write_all(b"healthy").await.unwrap();
+        let mut back = [0; 7];
+        stream.read_exact(&mut back).await.unwrap();
+        worst = worst.max(began.elapsed());
+    }
+    assert!(
+        worst < Duration::from_secs(2),
+        "a healthy request took {worst:?} beside stalled readers"
+    );
+    // And the stalled ones go on as soon as they are read.
+    let mut some = vec![0; 4 << 20];
+    tokio::time::timeout(SOON, stalled[0].read_exact(&mut some)).await.expect("goes on").unwrap();
+    drop(stalled);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_short_connections_leave_nothing() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(echo().await).await;
+    let dialer = fleet.dialer();
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..16_u32 {
+        let (dialer, endpoint) = (dialer.clone(), endpoint.clone());
+        workers.spawn(async move {
+            for at in 0..125_u32 {
+                let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+                stream.write_all(&at.to_be_bytes()).await.unwrap();
+                assert_eq!(stream.read_u32().await.unwrap(), at);
+                match (worker + at) % 3 {
+                    // Both finish, one finishes, or the caller just leaves.
+                    0 => {
+                        stream.shutdown().await.unwrap();
+                        assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
+                    }
+                    1 => stream.shutdown().await.unwrap(),
+                    _ => {}
+                }
+            }
+        });
+    }
+    while let Some(done) = workers.join_next().await {
+        done.unwrap();
+    }
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    // The tunnel is as good as new.
+    let mut stream = fleet.dial(&endpoint).await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dials_that_are_given_up_leave_nothing() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(silent().await).await;
+    let dialer = fleet.dialer();
+    let port = target("port");
+    for at in 0..500_u64 {
+        let dial = dialer.dial(&endpoint, &port, SOON);
+        let _ = tokio::time::timeout(Duration::from_micros(at % 50 * 40), dial).await;
+    }
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    assert!(fleet.dial(&endpoint).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_small_writes_to_a_target_that_reads_nothing_cost_nobody_else() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(silent().await).await;
+    let mut stream = fleet.dial(&endpoint).await.unwrap();
+    for _ in 0..10_000 {
+        stream.write_all(b"x").await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stream.write_all(b"y").await.expect("the connection lives");
+    assert!(fleet.dial(&endpoint).await.is_ok());
+    assert_eq!(fleet.running.broker.counts()[0], 1, "and so does the tunnel");
+}

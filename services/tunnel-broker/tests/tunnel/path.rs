@@ -1,0 +1,194 @@
+//! Bytes, from a caller to a target and back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wolfpack_proto::tunnel::v1::ListTunnelsRequest;
+use wolfpack_proto::tunnel::v1::tunnel_service_client::TunnelServiceClient;
+use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
+use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
+use wolfpack_tunnel_broker::service::Tunnels;
+use wolfpack_types::{Endpoint, Reason, WolfId};
+
+use crate::support::{Fleet, Relay, SOON, Tcp, attached, echo, sink_then_send, target};
+
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_is_exact_both_ways_over_a_socket() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(sink_then_send(2 << 20).await).await;
+    let mut stream = fleet.dial(&endpoint).await.unwrap();
+    let up = pattern(1 << 20);
+    stream.write_all(&up).await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert!(stream.write_all(b"more").await.is_err(), "nothing goes after the fin");
+    assert_eq!(stream.read_u64().await.unwrap(), up.len() as u64);
+    assert_eq!(stream.read_u64().await.unwrap(), checksum(&up));
+    let mut down = Vec::new();
+    stream.read_to_end(&mut down).await.unwrap();
+    assert!(down == pattern(2 << 20));
+    drop(stream);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    let totals = &fleet.running.broker.totals;
+    assert!(totals.bytes(wolfpack_tunnel::splice::Direction::Up) >= 1 << 20);
+    assert!(totals.bytes(wolfpack_tunnel::splice::Direction::Down) >= 2 << 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_is_exact_both_ways_in_process() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    let mut listener = builder.listen("port");
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    let serve = tokio::spawn(async move {
+        let mut io = listener.accept().await.unwrap();
+        assert_eq!(io.peer().caller, "services/sandbox-manager");
+        assert_eq!(io.peer().target, "port");
+        let mut all = Vec::new();
+        io.read_to_end(&mut all).await.unwrap();
+        io.write_all(&pattern(2 << 20)).await.unwrap();
+        io.shutdown().await.unwrap();
+        all
+    });
+    let mut stream = fleet.dial(&Endpoint::Wolf(wolf)).await.unwrap();
+    stream.write_all(&pattern(1 << 20)).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut down = Vec::new();
+    stream.read_to_end(&mut down).await.unwrap();
+    assert!(down == pattern(2 << 20));
+    assert!(serve.await.unwrap() == pattern(1 << 20));
+    drop(stream);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parked_dial_costs_one_round_trip_and_early_data_half_of_one() {
+    let fleet = Fleet::start().await;
+    let one_way = Duration::from_millis(100);
+    let relay = Relay::start(fleet.running.addresses.agents, one_way).await;
+    let wolf = WolfId::new();
+    let config = AgentTunnelConfig::new(Endpoint::Wolf(wolf.clone()), "test");
+    let mut builder = AgentTunnel::builder(config, fleet.wolf_channel(&wolf, relay.address));
+    let mut listener = builder.listen("port");
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    fleet.counts([Some(1), Some(2), None, None]).await;
+    let began = Instant::now();
+    let first_byte = tokio::spawn(async move {
+        let mut io = listener.accept().await.unwrap();
+        let mut early = [0; 5];
+        io.read_exact(&mut early).await.unwrap();
+        let took = began.elapsed();
+        assert_eq!(&early, b"early");
+        io.write_all(b"!").await.unwrap();
+        io.shutdown().await.unwrap();
+        (took, io)
+    });
+    let mut stream = fleet
+        .dialer()
+        .dial_with(&Endpoint::Wolf(wolf), &target("port"), SOON, Bytes::from_static(b"early"))
+        .await
+        .unwrap();
+    let opened = began.elapsed();
+    let (first_byte, _io) = first_byte.await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'!');
+    // Half a round trip to the agent, a whole one back here; 1.5 and 2 is what
+    // a dial without parked streams would take at the least.
+    assert!((one_way..3 * one_way).contains(&first_byte), "{first_byte:?}");
+    assert!((2 * one_way..4 * one_way).contains(&opened), "{opened:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_dials_than_parked_streams_all_get_theirs() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(echo().await).await;
+    fleet.counts([Some(1), Some(2), None, None]).await;
+    let dialer = fleet.dialer();
+    let all = (0..60_u8).map(|at| {
+        let (dialer, endpoint) = (dialer.clone(), endpoint.clone());
+        tokio::spawn(async move {
+            let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+            stream.write_all(&[at; 100]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut back = Vec::new();
+            stream.read_to_end(&mut back).await.unwrap();
+            assert_eq!(back, [at; 100]);
+        })
+    });
+    for done in all.collect::<Vec<_>>() {
+        done.await.unwrap();
+    }
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    assert!(fleet.running.broker.counts()[1] > 2, "the pool grew with use");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_runs_over_the_tunnel_and_redials() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    let listener = builder.listen("runtime");
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    // Any service will do; the broker's own list is one that is at hand.
+    let service = TunnelServiceServer::new(Tunnels::new(Arc::clone(&fleet.running.broker)));
+    tokio::spawn(
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(listener),
+    );
+    let channel = fleet.dialer().channel(Endpoint::Wolf(wolf), target("runtime"));
+    let mut client = TunnelServiceClient::new(channel);
+    for _ in 0..3 {
+        client.list_tunnels(ListTunnelsRequest::default()).await.unwrap();
+    }
+    assert_eq!(fleet.running.broker.counts()[2], 1, "one connection carries all calls");
+    let session = fleet.running.broker.watch().tunnels.remove(0).0;
+    let session = fleet.running.broker.session(&session.session_id).unwrap();
+    fleet
+        .running
+        .broker
+        .detach(&session, &wolfpack_types::Fault::new(Reason::TunnelLost, "cut by the test"));
+    let end = Instant::now() + SOON;
+    while client.list_tunnels(ListTunnelsRequest::default()).await.is_err() {
+        assert!(Instant::now() < end, "no call came through after the tunnel was cut");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_of_the_agent_reach_the_caller_with_their_reason() {
+    let fleet = Fleet::start().await;
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("port", Arc::new(Tcp(closed)));
+    drop(builder.listen("runtime"));
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    let endpoint = Endpoint::Wolf(wolf);
+    let dialer = fleet.dialer();
+    for (name, reason) in [
+        ("port", Reason::TargetUnreachable),
+        ("runtime", Reason::TargetUnreachable),
+        ("agent", Reason::TargetForbidden),
+    ] {
+        let fault = dialer.dial(&endpoint, &target(name), SOON).await.unwrap_err();
+        assert_eq!(fault.reason, reason, "{name}: {fault}");
+    }
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}

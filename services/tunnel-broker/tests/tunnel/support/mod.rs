@@ -1,0 +1,214 @@
+//! A small fleet for each test.
+
+mod certificates;
+mod registry;
+mod relay;
+mod targets;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+use wolfpack_rpc::{Authority, ClientTls, PeerConfig, RpcChannel};
+use wolfpack_runtime::{Context, ShutdownReport};
+use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, Builder, Dialer, TunnelStream};
+use wolfpack_tunnel_broker::state::Broker;
+use wolfpack_tunnel_broker::{Addresses, App, Config};
+use wolfpack_types::{
+    ApiKeyId, Endpoint, ExecutionId, Fault, Principal, ProjectId, Reason, Role, SandboxId, Target,
+    UserId, WolfId,
+};
+
+pub(crate) use certificates::Ca;
+pub(crate) use registry::Registry;
+pub(crate) use relay::Relay;
+pub(crate) use targets::{Tcp, echo, silent, sink_then_send, talker};
+
+/// Long enough for anything that works.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// Bearers that say who they are: `wp_{project}` and `sandbox.{id}.{project}`.
+pub(crate) struct Bearers;
+
+#[async_trait]
+impl Authority for Bearers {
+    async fn api_key(&self, key: &str) -> Result<Principal, Fault> {
+        let project = key.strip_prefix("wp_").and_then(|id| ProjectId::parse(id).ok());
+        project
+            .map(|project| Principal::User {
+                user: UserId::new(),
+                key: ApiKeyId::new(),
+                project,
+                role: Role::Developer,
+                platform_admin: false,
+            })
+            .ok_or_else(|| Fault::new(Reason::ApiKeyInvalid, "no such key"))
+    }
+
+    async fn sandbox_token(&self, token: &str) -> Result<Principal, Fault> {
+        let parts: Vec<&str> = token.split('.').collect();
+        let [_, sandbox, project] = parts.as_slice() else {
+            return Err(Fault::new(Reason::SandboxTokenInvalid, "not a token"));
+        };
+        Ok(Principal::Sandbox {
+            sandbox: SandboxId::parse(sandbox)?,
+            project: ProjectId::parse(project)?,
+            execution: ExecutionId::parse("boot-1")?,
+        })
+    }
+}
+
+/// A broker that runs.
+pub(crate) struct Running {
+    pub(crate) context: Context,
+    pub(crate) addresses: Addresses,
+    pub(crate) broker: Arc<Broker>,
+}
+
+impl Running {
+    pub(crate) async fn stop(&self) -> ShutdownReport {
+        self.context.supervisor.shutdown(SOON).await
+    }
+}
+
+/// Certificates, a registry and a broker.
+pub(crate) struct Fleet {
+    pub(crate) folder: TempDir,
+    pub(crate) ca: Ca,
+    pub(crate) registry: Registry,
+    pub(crate) running: Running,
+    /// Of agents and callers.
+    pub(crate) context: Context,
+}
+
+impl Fleet {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        wolfpack_runtime::install_crypto_provider();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = Ca::new();
+        let registry = Registry::start(&ca, folder.path()).await;
+        let mut config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            agents: "127.0.0.1:0".parse().unwrap(),
+            tls: Some(ca.service(folder.path(), "tunnel-broker")),
+            registry: PeerConfig::at(format!("https://{}", registry.address)),
+            drain: Duration::from_millis(200),
+            ..Config::default()
+        };
+        change(&mut config);
+        let running = Self::run(config).await;
+        Self { folder, ca, registry, running, context: Context::quiet("test") }
+    }
+
+    pub(crate) async fn run(config: Config) -> Running {
+        let context = Context::quiet("tunnel-broker");
+        let tls = ClientTls::load(config.tls.as_ref().unwrap()).unwrap();
+        let registry = RpcChannel::to_service(&config.registry, "registry", Some(&tls)).unwrap();
+        let app = App::with_authority(config, context.clone(), registry, Arc::new(Bearers))
+            .await
+            .unwrap();
+        let (addresses, broker) = (app.addresses(), app.broker());
+        context.supervisor.spawn_essential("broker", app.run());
+        Running { context, addresses, broker }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        Config {
+            listen: self.running.addresses.internal,
+            agents: self.running.addresses.agents,
+            tls: Some(self.ca.service(self.folder.path(), "tunnel-broker")),
+            registry: PeerConfig::at(format!("https://{}", self.registry.address)),
+            drain: Duration::from_millis(200),
+            ..Config::default()
+        }
+    }
+
+    /// A channel of a wolf to an agent port.
+    pub(crate) fn wolf_channel(&self, wolf: &WolfId, at: SocketAddr) -> RpcChannel {
+        let files = self.ca.wolf(self.folder.path(), wolf);
+        channel(at, &ClientTls::load(&files).unwrap())
+    }
+
+    /// A channel of a sandbox to the agent port.
+    pub(crate) fn sandbox_channel(&self, sandbox: &SandboxId, project: &ProjectId) -> RpcChannel {
+        let tls = ClientTls::roots_only(self.ca.pem().as_bytes()).unwrap();
+        channel(self.running.addresses.agents, &tls)
+            .with_bearer(secrecy_string(&format!("sandbox.{sandbox}.{project}")))
+    }
+
+    /// A channel of a service to the internal port.
+    pub(crate) fn service_channel(&self, service: &str) -> RpcChannel {
+        let files = self.ca.service(self.folder.path(), service);
+        channel(self.running.addresses.internal, &ClientTls::load(&files).unwrap())
+    }
+
+    pub(crate) fn dialer(&self) -> Dialer {
+        Dialer::new(self.service_channel("sandbox-manager"))
+    }
+
+    /// An agent of a fresh wolf that is not started.
+    pub(crate) fn wolf(&self, wolf: &WolfId) -> Builder {
+        let config = AgentTunnelConfig::new(Endpoint::Wolf(wolf.clone()), "test");
+        AgentTunnel::builder(config, self.wolf_channel(wolf, self.running.addresses.agents))
+    }
+
+    /// A wolf that is attached and dials `tcp` for the target `port`.
+    pub(crate) async fn wolf_to(&self, tcp: SocketAddr) -> Endpoint {
+        let wolf = WolfId::new();
+        let mut builder = self.wolf(&wolf);
+        builder.dial_target("port", Arc::new(Tcp(tcp)));
+        let agent = builder.start(&self.context.supervisor);
+        attached(&agent).await;
+        Endpoint::Wolf(wolf)
+    }
+
+    pub(crate) async fn dial(&self, endpoint: &Endpoint) -> Result<TunnelStream, Fault> {
+        self.dialer().dial(endpoint, &target("port"), SOON).await
+    }
+
+    /// Waits until the broker's counts are these: tunnels, parked,
+    /// connections, waiting. `None` is any.
+    pub(crate) async fn counts(&self, want: [Option<u64>; 4]) {
+        let fits = || {
+            let counts = self.running.broker.counts();
+            want.iter().zip(counts).all(|(want, have)| want.is_none_or(|want| want == have))
+        };
+        eventually(fits, || format!("{want:?}, but {:?}", self.running.broker.counts())).await;
+    }
+}
+
+/// Polls until it holds.
+pub(crate) async fn eventually(holds: impl Fn() -> bool, what: impl Fn() -> String) {
+    let end = tokio::time::Instant::now() + SOON;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < end, "did not come: {}", what());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn attached(agent: &AgentTunnel) {
+    let mut seen = agent.attached();
+    tokio::time::timeout(SOON, seen.wait_for(|attached| *attached))
+        .await
+        .expect("attaches")
+        .unwrap();
+}
+
+pub(crate) fn channel(at: SocketAddr, tls: &ClientTls) -> RpcChannel {
+    RpcChannel::to_service(&PeerConfig::at(format!("https://{at}")), "tunnel-broker", Some(tls))
+        .unwrap()
+}
+
+pub(crate) fn target(name: &str) -> Target {
+    Target::parse(name).unwrap()
+}
+
+fn secrecy_string(text: &str) -> secrecy::SecretString {
+    secrecy::SecretString::from(text.to_owned())
+}
