@@ -2,7 +2,7 @@
 //! drain, flush, exit code.
 
 mod arguments;
-mod signals;
+pub mod signals;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -84,6 +84,16 @@ where
         println!("{name}: the configuration is usable");
         return ExitCode::SUCCESS;
     }
+    run_configured(name, config, serve)
+}
+
+/// As [`run`], for a program with arguments and a configuration of its own.
+pub fn run_configured<C, B, Fut>(name: &'static str, config: C, serve: B) -> ExitCode
+where
+    C: HasTelemetry,
+    B: FnOnce(C, Context) -> Fut,
+    Fut: Future<Output = Result<(), BoxError>>,
+{
     if let Err(error) = init_process(config.telemetry()) {
         return refuse(name, &error);
     }
@@ -129,7 +139,7 @@ where
 async fn drive(
     serving: impl Future<Output = Result<(), BoxError>>,
     context: &Context,
-    signals: signals::Signals,
+    mut signals: signals::Signals,
     drain: Duration,
 ) -> bool {
     let supervisor = &context.supervisor;

@@ -1,4 +1,5 @@
 //! The body of every `main`, as a process: exit codes, signals, log lines.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStderr, Command, Stdio};

@@ -65,7 +65,7 @@ impl Parts {
                     };
                     format!("{name} failed: {why}")
                 }
-                .boxed()
+                .boxed_local()
             })
             .collect();
         match watched.next().await {

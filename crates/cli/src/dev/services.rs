@@ -205,10 +205,9 @@ async fn start_manager(
     parts: &mut Parts,
     kept: &mut Vec<Telemetry>,
 ) -> Result<(), BoxError> {
-    let tls = certificates.issue("sandbox-manager")?;
     let settings = sandbox_manager::Config {
-        listen: wolfpack_rpc::server::ListenConfig::mutual(internal.manager, tls.clone()),
-        tls: Some(tls),
+        listen: internal.manager,
+        tls: Some(certificates.issue("sandbox-manager")?),
         registry: peer(internal.registry),
         scheduler: peer(internal.scheduler),
         tunnel_broker: peer(internal.broker),

@@ -25,16 +25,20 @@ pub(super) async fn start(config: &DevConfig, fleet: &Fleet, parts: &mut Parts) 
         network: Some(config.network()),
         sandbox_agent_binary: config.sandbox_agent.clone(),
         agent_endpoint: Some(fleet.agents_local().to_string()),
-        relay: agent::RelayConfig { gateway_port: 0, broker_port: 0, ..agent::RelayConfig::default() },
+        relay: agent::config::RelayConfig {
+            gateway_port: 0,
+            broker_port: 0,
+            ..agent::config::RelayConfig::default()
+        },
         telemetry: config.telemetry().clone(),
         ..agent::Config::default()
     };
-    if !agent::has_identity(&data_dir) {
+    if agent::join::IdentityStore::open(&data_dir)?.current().is_none() {
         settings.join_token = Some(join_token(fleet).await?.into());
     }
     let context = Context::new("wolf-agent", config.telemetry())?;
     let app = agent::App::build(settings, context.clone()).await?;
-    let wolf = app.wolf().name();
+    let wolf = app.identity().wolf.name();
     parts.run("wolf-agent", context, app.run());
     Ok(wolf)
 }

@@ -8,13 +8,17 @@ use tokio::sync::watch;
 use super::EXIT_SECOND_SIGNAL;
 
 /// Tells the first signal.
-pub(crate) struct Signals {
+#[derive(Debug)]
+pub struct Signals {
     first: watch::Receiver<Option<&'static str>>,
 }
 
 /// Begins to listen. From here on the second signal exits with 130, whatever
-/// the process is doing.
-pub(crate) fn watch() -> io::Result<Signals> {
+/// the process is doing. Inside the async runtime only.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn watch() -> io::Result<Signals> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (tell, first) = watch::channel(None);
@@ -37,8 +41,8 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
 }
 
 impl Signals {
-    /// Resolves with the first signal's name.
-    pub(crate) async fn first(mut self) -> &'static str {
+    /// Resolves with the first signal's name, also when asked again.
+    pub async fn first(&mut self) -> &'static str {
         match self.first.wait_for(Option::is_some).await {
             Ok(name) => name.unwrap_or("a signal"),
             // The listener is gone with the runtime; nothing more will come.

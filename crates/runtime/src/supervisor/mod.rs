@@ -91,6 +91,13 @@ impl Supervisor {
         Self { token: self.token.child_token(), tasks: self.tasks.child(), ..self.clone() }
     }
 
+    /// As [`Supervisor::child`], for tasks of another service of the process:
+    /// they log and trace as `telemetry`.
+    #[must_use]
+    pub fn child_as(&self, telemetry: Telemetry) -> Self {
+        Self { metrics: Metrics::new(&telemetry), telemetry, ..self.child() }
+    }
+
     /// Runs a task whose end is normal; a panic is logged and counted. The task
     /// should end soon after the token is cancelled.
     pub fn spawn<F>(&self, name: &'static str, future: F)

@@ -11,7 +11,7 @@ use tracing::{Event, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, Scope};
 
 /// One flat JSON object a line. Inner spans win over outer ones, the event over
 /// both, and the fixed keys over all.
@@ -37,7 +37,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = Map::new();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context.event_scope().into_iter().flat_map(Scope::from_root) {
             let extensions = span.extensions();
             if let Some(fields) = extensions.get::<FormattedFields<N>>()
                 && let Ok(Value::Object(fields)) = serde_json::from_str(&fields.fields)

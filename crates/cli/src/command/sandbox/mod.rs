@@ -1,0 +1,60 @@
+//! `wolfpack sandbox …`.
+
+mod clipboard;
+mod create;
+mod delete;
+mod exec;
+mod list;
+mod logs;
+mod screenshot;
+mod watch;
+
+use std::process::ExitCode;
+
+use wolfpack_proto::sandbox::v1 as pb;
+
+use crate::args::sandbox::SandboxCommand;
+use crate::connect::Api;
+use crate::failure::Failure;
+use crate::output;
+
+const SANDBOX: &str = "wolfpack.sandbox.v1.Sandbox";
+
+pub(crate) async fn run(api: &Api, command: SandboxCommand) -> Result<ExitCode, Failure> {
+    match command {
+        SandboxCommand::Create(arguments) => create::run(api, arguments).await?,
+        SandboxCommand::List(arguments) => list::run(api, &arguments).await?,
+        SandboxCommand::Get(arguments) => list::get(api, &arguments).await?,
+        SandboxCommand::Watch(arguments) => watch::run(api, &arguments).await?,
+        SandboxCommand::Delete(arguments) => delete::run(api, &arguments).await?,
+        SandboxCommand::Exec(arguments) => return exec::run(api, arguments).await,
+        SandboxCommand::Logs(arguments) => logs::run(api, &arguments).await?,
+        SandboxCommand::Screenshot(arguments) => screenshot::run(api, &arguments).await?,
+        SandboxCommand::Clipboard(command) => clipboard::run(api, command).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints one sandbox: all of it as JSON, or its name.
+fn print(sandbox: &pb::Sandbox, json: bool) -> Result<(), Failure> {
+    match json {
+        true => output::print_json(&output::json(SANDBOX, sandbox)?),
+        false => output::line(&sandbox.name),
+    }
+}
+
+fn state(sandbox: &pb::Sandbox) -> pb::SandboxState {
+    sandbox.status.as_ref().map_or(pb::SandboxState::Unspecified, pb::SandboxStatus::state)
+}
+
+fn state_word(sandbox: &pb::Sandbox) -> String {
+    output::word(state(sandbox).as_str_name(), "SANDBOX_STATE_")
+}
+
+fn via(path: pb::TunnelPath) -> &'static str {
+    match path {
+        pb::TunnelPath::Sandbox => "sandbox",
+        pb::TunnelPath::Wolf => "wolf",
+        pb::TunnelPath::Unspecified => "unknown",
+    }
+}

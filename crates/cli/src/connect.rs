@@ -1,0 +1,165 @@
+//! From arguments, environment and context file to clients.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
+use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
+use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
+use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
+use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
+use wolfpack_proto::scheduler::v1::scheduler_service_client::SchedulerServiceClient;
+use wolfpack_rpc::{ClientTls, RpcChannel};
+
+use crate::args::ConnectionArgs;
+use crate::context::{self, Context};
+use crate::failure::Failure;
+
+/// A screenshot of a large display is more than the usual 4 MiB.
+const LARGE: usize = 128 << 20;
+
+/// Roots of a server with a public certificate, as distributions lay them.
+const SYSTEM_ROOTS: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+/// Clients of everything behind the gateway.
+#[derive(Clone)]
+pub(crate) struct Api {
+    channel: RpcChannel,
+}
+
+impl Api {
+    /// A connection that is made with the first call.
+    pub(crate) fn connect(arguments: &ConnectionArgs) -> Result<Self, Failure> {
+        let context = match context::path() {
+            Some(path) => Context::read(&path)?,
+            None => None,
+        };
+        let place = Place::choose(arguments, context)?;
+        let tls = match place.server.starts_with("https://") {
+            true => Some(tls(place.ca.as_deref())?),
+            false => None,
+        };
+        let channel = RpcChannel::to_gateway(&place.server, tls.as_ref(), place.api_key)
+            .map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Self { channel })
+    }
+
+    pub(crate) fn sandboxes(&self) -> SandboxServiceClient<RpcChannel> {
+        SandboxServiceClient::new(self.channel.clone())
+    }
+
+    /// For watches: they last until they are dropped.
+    pub(crate) fn sandbox_watches(&self) -> SandboxServiceClient<RpcChannel> {
+        SandboxServiceClient::new(self.channel.without_deadline())
+    }
+
+    /// For execs and logs: they last as long as the program.
+    pub(crate) fn io(&self) -> SandboxIoServiceClient<RpcChannel> {
+        SandboxIoServiceClient::new(self.channel.without_deadline())
+            .max_decoding_message_size(LARGE)
+    }
+
+    pub(crate) fn desktop(&self) -> DesktopServiceClient<RpcChannel> {
+        let channel = self.channel.with_deadline(std::time::Duration::from_secs(30));
+        DesktopServiceClient::new(channel).max_decoding_message_size(LARGE)
+    }
+
+    pub(crate) fn wolves(&self) -> WolfServiceClient<RpcChannel> {
+        WolfServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn identity(&self) -> IdentityServiceClient<RpcChannel> {
+        IdentityServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn scheduler(&self) -> SchedulerServiceClient<RpcChannel> {
+        SchedulerServiceClient::new(self.channel.clone())
+    }
+}
+
+fn tls(ca: Option<&Path>) -> Result<ClientTls, Failure> {
+    let path = match ca {
+        Some(path) => path,
+        None => SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()).ok_or_else(|| {
+            Failure::usage(
+                "there are no CA certificates to check the server against; give --ca FILE",
+            )
+        })?,
+    };
+    let pem = std::fs::read(path).map_err(|error| Failure::file(path, &error))?;
+    ClientTls::roots_only(&pem)
+        .map_err(|error| Failure::Local(format!("{}: {error}", path.display())))
+}
+
+/// Where to go and as whom.
+struct Place {
+    server: String,
+    api_key: Option<SecretString>,
+    ca: Option<PathBuf>,
+}
+
+impl Place {
+    /// What is given wins over the context. The context's key and CA belong to
+    /// its server: another server never gets to see that key.
+    fn choose(arguments: &ConnectionArgs, context: Option<Context>) -> Result<Self, Failure> {
+        let given = arguments.server.clone().filter(|server| !server.is_empty());
+        let context =
+            context.filter(|context| given.as_ref().is_none_or(|given| *given == context.server));
+        let Some(server) = given.or_else(|| context.as_ref().map(|context| context.server.clone()))
+        else {
+            return Err(Failure::usage(
+                "no server is known; run `wolfpack dev` on this machine, or give --server or WOLFPACK_SERVER",
+            ));
+        };
+        let (key, ca) = context.map(|context| (context.api_key, context.ca)).unzip();
+        Ok(Self {
+            server,
+            api_key: arguments.api_key.clone().or_else(|| key.flatten()),
+            ca: arguments.ca.clone().or_else(|| ca.flatten()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret as _;
+
+    fn context() -> Context {
+        Context {
+            server: "https://localhost:8443".into(),
+            api_key: Some("wp_context".into()),
+            ca: Some("/ca.pem".into()),
+        }
+    }
+
+    fn key(place: &Place) -> Option<&str> {
+        place.api_key.as_ref().map(|key| key.expose_secret())
+    }
+
+    #[test]
+    fn the_context_serves_its_own_server_only() {
+        let place = Place::choose(&ConnectionArgs::default(), Some(context())).ok().unwrap();
+        assert_eq!(
+            (place.server.as_str(), key(&place)),
+            ("https://localhost:8443", Some("wp_context"))
+        );
+        assert_eq!(place.ca, Some("/ca.pem".into()));
+
+        let elsewhere =
+            ConnectionArgs { server: Some("https://other".into()), ..ConnectionArgs::default() };
+        let place = Place::choose(&elsewhere, Some(context())).ok().unwrap();
+        assert_eq!(
+            (place.server.as_str(), key(&place), place.ca.clone()),
+            ("https://other", None, None)
+        );
+
+        let given = ConnectionArgs {
+            api_key: Some("wp_given".to_owned().into()),
+            ..ConnectionArgs::default()
+        };
+        assert_eq!(key(&Place::choose(&given, Some(context())).ok().unwrap()), Some("wp_given"));
+        assert!(Place::choose(&ConnectionArgs::default(), None).is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! What goes wrong, as a person and as a program reads it.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+use tonic::Status;
+use wolfpack_types::{Fault, Reason};
+
+use crate::exit::{self, Exit};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server, or the channel to it, said so.
+    Fault(Box<Fault>),
+    /// The arguments or the context are at fault.
+    Usage(String),
+    /// Something of this machine.
+    Local(String),
+    /// A sandbox did not come up.
+    Sandbox(Box<SandboxFailure>),
+    /// It took longer than the user allows.
+    Timeout(String),
+}
+
+/// How a sandbox ended instead of coming up.
+#[derive(Debug)]
+pub(crate) struct SandboxFailure {
+    pub(crate) name: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) last_logs: String,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Fault::from(Wire(status)).into()
+    }
+}
+
+/// A status on its way to a fault.
+struct Wire(Status);
+
+impl From<Wire> for Fault {
+    fn from(Wire(status): Wire) -> Self {
+        wolfpack_rpc::error::from_status(&status)
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Local(error.to_string())
+    }
+}
+
+impl Failure {
+    pub(crate) fn usage(words: impl Into<String>) -> Self {
+        Self::Usage(words.into())
+    }
+
+    /// A failure about a file.
+    pub(crate) fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
+        Self::Local(format!("{}: {error}", path.display()))
+    }
+
+    pub(crate) fn is(&self, reason: Reason) -> bool {
+        matches!(self, Self::Fault(fault) if fault.reason == reason)
+    }
+
+    /// Whether the same call may succeed when it is sent again.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Fault(fault) if fault.reason.code() == wolfpack_types::Code::Unavailable)
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Fault(fault) => exit::of(fault.reason),
+            Self::Usage(_) => exit::USAGE,
+            Self::Local(_) => exit::IO,
+            Self::Sandbox(_) => exit::STATE,
+            Self::Timeout(_) => exit::TIMEOUT,
+        }
+    }
+
+    /// Prints it on stderr and answers the exit code.
+    pub(crate) fn report(&self, json: bool) -> ExitCode {
+        if json {
+            eprintln!("{}", self.as_json());
+        } else {
+            eprint!("{}", self.as_text());
+        }
+        self.exit().into()
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        let error = match self {
+            Self::Fault(fault) => json!({
+                "reason": fault.reason.as_str(),
+                "message": fault.message,
+                "metadata": fault.metadata,
+                "resource": fault.resource,
+                "violations": fault.violations.iter()
+                    .map(|violation| json!({"field": violation.field, "description": violation.description}))
+                    .collect::<Vec<_>>(),
+                "retryAfterSeconds": fault.retry_after.map(|after| after.as_secs_f64()),
+            }),
+            Self::Usage(words) => json!({"reason": "USAGE", "message": words}),
+            Self::Local(words) => json!({"reason": "LOCAL", "message": words}),
+            Self::Timeout(words) => json!({"reason": "TIMEOUT", "message": words}),
+            Self::Sandbox(failure) => json!({
+                "reason": failure.reason,
+                "message": failure.message,
+                "resource": failure.name,
+                "lastLogs": failure.last_logs,
+            }),
+        };
+        json!({ "error": error })
+    }
+
+    fn as_text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |words: &str| {
+            text.push_str(words);
+            text.push('\n');
+        };
+        match self {
+            Self::Usage(words) | Self::Local(words) | Self::Timeout(words) => {
+                line(&format!("error: {words}"));
+            }
+            Self::Sandbox(failure) => {
+                line(&format!(
+                    "error: {} did not start: {}: {}",
+                    failure.name, failure.reason, failure.message
+                ));
+                if !failure.last_logs.is_empty() {
+                    line("its last words:");
+                    failure.last_logs.lines().for_each(|words| line(&format!("  {words}")));
+                }
+                line(&format!("  to do: wolfpack sandbox delete {}", failure.name));
+            }
+            Self::Fault(fault) => {
+                line(&format!("error: {}: {}", fault.reason, fault.message));
+                for violation in &fault.violations {
+                    line(&format!("  {}: {}", violation.field, violation.description));
+                }
+                for (key, value) in &fault.metadata {
+                    line(&format!("  {key}: {value}"));
+                }
+                if let Some(after) = fault.retry_after {
+                    line(&format!("  try again in {}", humantime::format_duration(after)));
+                }
+                if let Some(hint) = hint(fault.reason) {
+                    line(&format!("  to do: {hint}"));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// What to do about a reason, where it is more than its message says.
+fn hint(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::CredentialMissing | Reason::ApiKeyInvalid => {
+            "give a key with WOLFPACK_API_KEY, or run `wolfpack dev`, which writes one into the context"
+        }
+        Reason::SandboxNotFound => {
+            "`wolfpack sandbox list` shows the sandboxes of this key's project"
+        }
+        Reason::WolfNotFound => "`wolfpack wolf list` shows the wolves",
+        Reason::NoWolfFits => {
+            "`wolfpack explain` with the same flags says of every wolf why it does not fit"
+        }
+        Reason::DisplayNameTaken => "choose another --name, or delete the sandbox that has it",
+        Reason::DesktopAbsent => "create the sandbox with --desktop",
+        Reason::SandboxNotRunning => "`wolfpack sandbox get` says what state it is in, and why",
+        Reason::RoleTooLow | Reason::CallerForbidden => "use a key with a higher role",
+        Reason::DependencyUnavailable => {
+            "is the server running there? `--server` and WOLFPACK_SERVER say where it is"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_told_with_reason_message_facts_and_what_to_do() {
+        let failure = Failure::from(
+            Fault::new(Reason::NoWolfFits, "no wolf has room")
+                .with("CPU_SHORT", "2")
+                .violates("a.b", "is bad")
+                .retry_in(std::time::Duration::from_secs(3)),
+        );
+        let text = failure.as_text();
+        for part in [
+            "NO_WOLF_FITS: no wolf has room",
+            "CPU_SHORT: 2",
+            "a.b: is bad",
+            "in 3s",
+            "wolfpack explain",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        let value = failure.as_json();
+        assert_eq!(value["error"]["reason"], "NO_WOLF_FITS");
+        assert_eq!(value["error"]["retryAfterSeconds"], 3.0);
+        assert_eq!(failure.exit(), exit::EXHAUSTED);
+    }
+}

@@ -1,0 +1,118 @@
+//! How a sandbox comes up, stage by stage: a spinner on a terminal, plain
+//! lines off it. Always on stderr; stdout belongs to the result.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use wolfpack_proto::sandbox::v1::SandboxState;
+
+/// The stages, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Placing,
+    Pulling,
+    Starting,
+    Attaching,
+}
+
+impl Stage {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Placing => "placing",
+            Self::Pulling => "pulling",
+            Self::Starting => "starting",
+            Self::Attaching => "attaching",
+        }
+    }
+}
+
+/// The stages that a state begins: a container that was made has been started,
+/// and its agent attaches.
+fn stages(state: SandboxState) -> &'static [Stage] {
+    match state {
+        SandboxState::Pending | SandboxState::Scheduling => &[Stage::Placing],
+        SandboxState::Pulling => &[Stage::Pulling],
+        SandboxState::Starting => &[Stage::Starting, Stage::Attaching],
+        _ => &[],
+    }
+}
+
+/// Shows the stages of one sandbox.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    shown: Option<Stage>,
+}
+
+impl Progress {
+    pub(crate) fn start(name: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) =
+                ProgressStyle::with_template("{spinner} {prefix}: {msg} {elapsed:.dim}")
+            {
+                bar.set_style(style);
+            }
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Self { bar, began: Instant::now(), shown: None }
+    }
+
+    /// Tells a state and what is said about it.
+    pub(crate) fn state(&mut self, state: SandboxState, message: &str) {
+        for stage in stages(state) {
+            match &self.bar {
+                Some(bar) if message.is_empty() => bar.set_message(stage.as_str()),
+                Some(bar) => bar.set_message(format!("{} ({message})", stage.as_str())),
+                // A stage may come again when a wolf refused; a line tells it once.
+                None if self.shown.is_none_or(|shown| shown < *stage) => {
+                    eprintln!("{}", stage.as_str())
+                }
+                None => {}
+            }
+            self.shown = self.shown.max(Some(*stage));
+        }
+    }
+
+    /// Ends it with a last line.
+    pub(crate) fn running(self) {
+        let took = format!("{:.2} s", self.began.elapsed().as_secs_f64());
+        match self.bar {
+            Some(bar) => {
+                let line = format!("{}: running after {took}", bar.prefix());
+                bar.finish_and_clear();
+                eprintln!("{line}");
+            }
+            None => eprintln!("running after {took}"),
+        }
+    }
+
+    /// Ends it without a word: an error follows.
+    pub(crate) fn clear(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stages_of_a_life_come_in_order_and_each_is_there() {
+        let life = [
+            SandboxState::Pending,
+            SandboxState::Scheduling,
+            SandboxState::Pulling,
+            SandboxState::Starting,
+        ];
+        let mut seen: Vec<Stage> = life.into_iter().flat_map(stages).copied().collect();
+        seen.dedup();
+        assert_eq!(seen, [Stage::Placing, Stage::Pulling, Stage::Starting, Stage::Attaching]);
+        assert!(seen.is_sorted());
+    }
+}
