@@ -143,8 +143,7 @@ impl Connection {
         let peer = Arc::new(peer);
         move |request| {
             let mut request = request.map(Body::new);
-            let path = request.uri().path();
-            let route = Route::find(&request, &this.table, this.has_fallback, (this.served)(path));
+            let route = Route::find(&request, &this.table, this.has_fallback, &*this.served);
             request.extensions_mut().insert(route);
             request.extensions_mut().insert(Arc::clone(&peer));
             Service(this.stack.handle(request))

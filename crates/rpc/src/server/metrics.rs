@@ -90,20 +90,20 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn call_began(&self, method: &str) {
-        self.active.add(1, &[KeyValue::new("rpc.method", method.to_owned())]);
+    pub(crate) fn call_began(&self, method: &'static str) {
+        self.active.add(1, &[KeyValue::new("rpc.method", method)]);
     }
 
-    pub(crate) fn call_ended(&self, method: &str, code: &'static str, took: Duration) {
-        let method = KeyValue::new("rpc.method", method.to_owned());
+    pub(crate) fn call_ended(&self, method: &'static str, code: &'static str, took: Duration) {
+        let method = KeyValue::new("rpc.method", method);
         self.active.add(-1, std::slice::from_ref(&method));
         let labels = [method, KeyValue::new("rpc.response.status_code", code)];
         self.calls.add(1, &labels);
         self.duration.record(took.as_secs_f64(), &labels);
     }
 
-    pub(crate) fn panicked(&self, method: &str) {
-        self.panics.add(1, &[KeyValue::new("rpc.method", method.to_owned())]);
+    pub(crate) fn panicked(&self, method: &'static str) {
+        self.panics.add(1, &[KeyValue::new("rpc.method", method)]);
     }
 
     pub(crate) fn connected(&self) {

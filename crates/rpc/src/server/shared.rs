@@ -77,10 +77,10 @@ impl Route {
         request: &Request<B>,
         table: &Table,
         has_fallback: bool,
-        served: bool,
+        served: impl FnOnce(&str) -> bool,
     ) -> Self {
         let row = table.get(request.uri().path());
-        let fallback = row.is_none() && has_fallback && !served;
+        let fallback = row.is_none() && has_fallback && !served(request.uri().path());
         let label = match (row, fallback) {
             (Some(row), _) => row.method,
             (None, true) => "_FALLBACK",
