@@ -1,1 +1,12 @@
-fn main() {}
+//! `wolfpack-wolf-agent`: the agent of a wolf as a process of its own.
+
+use std::process::ExitCode;
+
+use wolfpack_runtime::process;
+use wolfpack_wolf_agent::{App, Config};
+
+fn main() -> ExitCode {
+    process::run::<Config, _, _>("wolf-agent", "WOLFPACK_WOLF", |config, context| async move {
+        App::build(config, context).await?.run().await
+    })
+}

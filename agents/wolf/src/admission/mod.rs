@@ -192,7 +192,8 @@ impl Admission {
         self.check(claim, now)?;
         // A boot before this one gives its goods to it.
         let before = self.ledger.give_back(&claim.sandbox);
-        if let Err(shortage) = self.ledger.try_hold(claim.sandbox.clone(), &reserved.goods.holding) {
+        if let Err(shortage) = self.ledger.try_hold(claim.sandbox.clone(), &reserved.goods.holding)
+        {
             if let Some(before) = before {
                 self.ledger.adopt(claim.sandbox.clone(), before);
             }
@@ -247,7 +248,9 @@ impl Admission {
     pub fn fence(&mut self, sandbox: &SandboxId, owner_epoch: i64) -> Result<(), Refusal> {
         let seen = match self.held.get(sandbox) {
             Some(held) => Some(held.identity.owner_epoch),
-            None => self.former_owners.iter().find(|(id, _)| id == sandbox).map(|(_, epoch)| *epoch),
+            None => {
+                self.former_owners.iter().find(|(id, _)| id == sandbox).map(|(_, epoch)| *epoch)
+            }
         };
         match seen {
             Some(seen) if owner_epoch < seen => {

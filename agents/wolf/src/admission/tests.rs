@@ -14,12 +14,8 @@ fn wolf() -> WolfId {
 }
 
 fn guard(highest_epoch: i64) -> Admission {
-    let device = |id: &str| Device {
-        id: id.into(),
-        vendor: None,
-        model: String::new(),
-        memory_bytes: None,
-    };
+    let device =
+        |id: &str| Device { id: id.into(), vendor: None, model: String::new(), memory_bytes: None };
     let capacity = Capacity {
         cpu_milli: Some(4_000),
         memory_bytes: Some(8),
@@ -69,10 +65,7 @@ fn each_rule_refuses_by_itself() {
         with(|c| c.reservation.expire_time = Some(now() - Duration::from_secs(2))),
         Refusal::Expired(Duration::from_secs(2))
     );
-    assert_eq!(
-        with(|c| c.reservation.expire_time = Some(now())),
-        Refusal::Expired(Duration::ZERO)
-    );
+    assert_eq!(with(|c| c.reservation.expire_time = Some(now())), Refusal::Expired(Duration::ZERO));
     assert_eq!(with(|c| c.reservation.expire_time = None), Refusal::NoExpiry);
     assert_eq!(
         with(|c| c.reservation.state = ReservationState::Released),
@@ -172,24 +165,28 @@ fn any_step() -> impl Strategy<Value = Step> {
         prop::sample::subsequence(vec!["gpu-0", "gpu-1", "gpu-9"], 0..3),
         prop::sample::select(vec![300u32, 700, 1000]),
     )
-        .prop_map(|((sandbox, boot, epoch, expires), (cpu, memory, desktop, owner), gpus, share)| {
-            let mut claim = claim(&format!("s{sandbox}"), &format!("e{boot}"));
-            claim.owner_epoch = owner;
-            claim.reservation.epoch = epoch;
-            claim.reservation.expire_time =
-                Some(SystemTime::UNIX_EPOCH + NOW - Duration::from_secs(60) + Duration::from_secs(expires));
-            claim.reservation.goods.holding = Holding {
-                cpu_milli: cpu,
-                memory_bytes: memory,
-                disk_bytes: 0,
-                desktop,
-                grant: Grant {
-                    share_milli: if gpus.is_empty() { 0 } else { share },
-                    devices: gpus.into_iter().map(str::to_owned).collect(),
-                },
-            };
-            Step::Admit(claim)
-        });
+        .prop_map(
+            |((sandbox, boot, epoch, expires), (cpu, memory, desktop, owner), gpus, share)| {
+                let mut claim = claim(&format!("s{sandbox}"), &format!("e{boot}"));
+                claim.owner_epoch = owner;
+                claim.reservation.epoch = epoch;
+                claim.reservation.expire_time = Some(
+                    SystemTime::UNIX_EPOCH + NOW - Duration::from_secs(60)
+                        + Duration::from_secs(expires),
+                );
+                claim.reservation.goods.holding = Holding {
+                    cpu_milli: cpu,
+                    memory_bytes: memory,
+                    disk_bytes: 0,
+                    desktop,
+                    grant: Grant {
+                        share_milli: if gpus.is_empty() { 0 } else { share },
+                        devices: gpus.into_iter().map(str::to_owned).collect(),
+                    },
+                };
+                Step::Admit(claim)
+            },
+        );
     prop_oneof![
         4 => admit,
         1 => (0u8..5).prop_map(|s| Step::Release(SandboxId::parse(&format!("s{s}")).unwrap())),

@@ -65,7 +65,9 @@ impl EngineError {
         match self {
             Self::Unreachable(_) | Self::Deadline { .. } | Self::Stream(_) => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::NotFound(_) | Self::Conflict(_) | Self::TooOld { .. } | Self::Unreadable(_) => false,
+            Self::NotFound(_) | Self::Conflict(_) | Self::TooOld { .. } | Self::Unreadable(_) => {
+                false
+            }
         }
     }
 

@@ -8,14 +8,35 @@ use serde_json::Value;
 
 const CAPABILITIES: [&str; 7] =
     ["SETUID", "SETGID", "SETPCAP", "CHOWN", "KILL", "DAC_OVERRIDE", "FOWNER"];
-const MOUNT_TARGETS: [(&str, bool); 2] =
-    [("/run/wolfpack", false), ("/run/wolfpack/bin", true)];
+const MOUNT_TARGETS: [(&str, bool); 2] = [("/run/wolfpack", false), ("/run/wolfpack/bin", true)];
 /// Fields with a rule below, and fields that harm nobody whatever they are.
 const KNOWN: [&str; 26] = [
-    "NanoCpus", "Memory", "MemorySwap", "PidsLimit", "ShmSize", "CapDrop", "CapAdd",
-    "SecurityOpt", "IpcMode", "CgroupnsMode", "NetworkMode", "ExtraHosts", "Mounts", "Devices",
-    "DeviceRequests", "LogConfig", "RestartPolicy", "MaskedPaths", "ReadonlyPaths", "Runtime",
-    "PidMode", "UTSMode", "UsernsMode", "OomKillDisable", "MemorySwappiness", "Isolation",
+    "NanoCpus",
+    "Memory",
+    "MemorySwap",
+    "PidsLimit",
+    "ShmSize",
+    "CapDrop",
+    "CapAdd",
+    "SecurityOpt",
+    "IpcMode",
+    "CgroupnsMode",
+    "NetworkMode",
+    "ExtraHosts",
+    "Mounts",
+    "Devices",
+    "DeviceRequests",
+    "LogConfig",
+    "RestartPolicy",
+    "MaskedPaths",
+    "ReadonlyPaths",
+    "Runtime",
+    "PidMode",
+    "UTSMode",
+    "UsernsMode",
+    "OomKillDisable",
+    "MemorySwappiness",
+    "Isolation",
 ];
 
 /// Every rule that this `HostConfig` breaks; empty for a hardened container.
@@ -49,7 +70,10 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     );
     for masked in ["MaskedPaths", "ReadonlyPaths"] {
         // An empty list takes the engine's own away; absent keeps them.
-        rule(field(masked).as_array().is_none_or(|list| !list.is_empty()), format!("{masked} is empty"));
+        rule(
+            field(masked).as_array().is_none_or(|list| !list.is_empty()),
+            format!("{masked} is empty"),
+        );
     }
 
     for (name, allowed) in [
@@ -65,7 +89,8 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     }
     let network = field("NetworkMode").as_str().unwrap_or("");
     rule(
-        !matches!(network, "" | "host" | "bridge" | "default") && !network.starts_with("container:"),
+        !matches!(network, "" | "host" | "bridge" | "default")
+            && !network.starts_with("container:"),
         format!("the network is {network:?}"),
     );
 
@@ -100,7 +125,10 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     match host_config.as_object() {
         Some(fields) => {
             for (name, value) in fields {
-                rule(KNOWN.contains(&name.as_str()) || is_default(value), format!("{name} is {value}"));
+                rule(
+                    KNOWN.contains(&name.as_str()) || is_default(value),
+                    format!("{name} is {value}"),
+                );
             }
         }
         None => rule(false, "there is no host configuration".into()),

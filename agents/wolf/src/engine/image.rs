@@ -40,7 +40,9 @@ mod tests {
 
     #[test]
     fn our_images_are_never_fetched_by_any_spelling() {
-        for local in ["wolfpack/sandbox-base", "docker.io/wolfpack/x:1", "index.docker.io/wolfpack/x"] {
+        for local in
+            ["wolfpack/sandbox-base", "docker.io/wolfpack/x:1", "index.docker.io/wolfpack/x"]
+        {
             assert!(is_local(local), "{local}");
         }
         for remote in ["wolfpack", "wolfpack.example/x", "ghcr.io/wolfpack/x", "a/wolfpack/x"] {

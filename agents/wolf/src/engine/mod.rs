@@ -201,9 +201,14 @@ pub trait Engine: Send + Sync + 'static {
     /// When the engine fails; one that is not there is `None`.
     async fn inspect(&self, container: &str) -> Result<Option<Container>, EngineError>;
 
-    /// Streams what happens to containers that have this label, from now on.
+    /// Streams what happens to containers that have this label, from a few
+    /// seconds before now on.
     /// A stream that ends or fails has lost events: list again.
-    fn events(&self, label: &str, value: &str) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
+    fn events(
+        &self,
+        label: &str,
+        value: &str,
+    ) -> BoxStream<'static, Result<EngineEvent, EngineError>>;
 
     /// Streams a container's output, stdout and stderr apart. With `follow` it
     /// ends when the container does. `tail` is a number of lines; `None` is all.

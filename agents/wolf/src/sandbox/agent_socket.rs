@@ -12,8 +12,8 @@ use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use tokio::net::UnixStream;
-use wolfpack_types::sandbox_boot::AGENT_SOCKET;
 use wolfpack_types::SandboxId;
+use wolfpack_types::sandbox_boot::AGENT_SOCKET;
 
 /// Connects to the agent of a sandbox whose directory is under `root`.
 ///

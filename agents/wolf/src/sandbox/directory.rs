@@ -9,10 +9,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
+use wolfpack_types::SandboxId;
 use wolfpack_types::sandbox_boot::{
     AGENT_BINARY, BIN_DIR, CA_FILE, CONFIG_FILE, SandboxBoot, TOKEN_FILE,
 };
-use wolfpack_types::SandboxId;
 
 /// What the directory is filled with at a boot.
 #[derive(Debug, Clone, Copy)]

@@ -118,10 +118,15 @@ pub fn read(labels: &BTreeMap<String, String>) -> Option<(Identity, Goods)> {
     Some((identity, goods))
 }
 
-/// The name of a sandbox's container.
+/// How much of the wolf's id a container's name has.
+const WOLF_IN_NAME: usize = 8;
+
+/// The name of a sandbox's container. Two wolves may share an engine, and a
+/// sandbox that moves may be on both for a moment, so it has the wolf in it.
 #[must_use]
-pub fn container_name(sandbox: &SandboxId) -> String {
-    format!("wolfpack-{sandbox}")
+pub fn container_name(wolf: &WolfId, sandbox: &SandboxId) -> String {
+    let wolf = wolf.as_str();
+    format!("wolfpack-{sandbox}-{}", &wolf[wolf.len().saturating_sub(WOLF_IN_NAME)..])
 }
 
 #[cfg(test)]

@@ -48,8 +48,7 @@ impl Limits {
         let most = host_cpus.map_or(u64::MAX, |cpus| u64::from(cpus.max(1)) * 1_000);
         let memory_bytes = or(goods.holding.memory_bytes, DEFAULT_MEMORY_BYTES)
             .clamp(MIN_MEMORY_BYTES, i64::MAX.unsigned_abs());
-        let shared =
-            if goods.holding.desktop { DESKTOP_SHARED_MEMORY } else { SHARED_MEMORY };
+        let shared = if goods.holding.desktop { DESKTOP_SHARED_MEMORY } else { SHARED_MEMORY };
         Self {
             cpu_milli: or(goods.holding.cpu_milli, DEFAULT_CPU_MILLI).max(MIN_CPU_MILLI).min(most),
             memory_bytes,

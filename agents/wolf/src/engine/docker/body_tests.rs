@@ -42,7 +42,13 @@ fn any_image() -> impl Strategy<Value = ImageConfig> {
 fn any_goods() -> impl Strategy<Value = Goods> {
     (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
         |(cpu_milli, memory_bytes, disk_bytes, pids, desktop)| Goods {
-            holding: Holding { cpu_milli, memory_bytes, disk_bytes, desktop, grant: Grant::default() },
+            holding: Holding {
+                cpu_milli,
+                memory_bytes,
+                disk_bytes,
+                desktop,
+                grant: Grant::default(),
+            },
             pids,
         },
     )
@@ -57,28 +63,31 @@ fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
         prop::option::of(0u32..1024),
         prop::collection::vec(any_gpu(), 0..4),
     )
-        .prop_map(|((sandbox, project, owner_epoch, reference), goods, image, host_cpus, gpus)| {
-            let identity = Identity {
-                wolf: WolfId::new(),
-                sandbox: SandboxId::parse(&sandbox).unwrap(),
-                project: ProjectId::parse(&project).unwrap(),
-                execution: ExecutionId::new(),
-                reservation: ReservationId::new(),
-                owner_epoch,
-            };
-            let network = Network { name: "wolfpack-x".into(), gateway: Ipv4Addr::new(172, 20, 0, 1) };
-            let spec = ContainerSpec::new(&Parts {
-                identity: &identity,
-                goods: &goods,
-                image: (&reference, &image),
-                host_cpus,
-                network: &network,
-                boot_dir: &Path::new("/var/lib/wolfpack/sandboxes").join(&sandbox),
-                bin_dir: Path::new("/var/lib/wolfpack/bin/0"),
-                gpus: &gpus,
-            });
-            (serde_json::to_value(body(&spec)).unwrap(), gpus, image)
-        })
+        .prop_map(
+            |((sandbox, project, owner_epoch, reference), goods, image, host_cpus, gpus)| {
+                let identity = Identity {
+                    wolf: WolfId::new(),
+                    sandbox: SandboxId::parse(&sandbox).unwrap(),
+                    project: ProjectId::parse(&project).unwrap(),
+                    execution: ExecutionId::new(),
+                    reservation: ReservationId::new(),
+                    owner_epoch,
+                };
+                let network =
+                    Network { name: "wolfpack-x".into(), gateway: Ipv4Addr::new(172, 20, 0, 1) };
+                let spec = ContainerSpec::new(&Parts {
+                    identity: &identity,
+                    goods: &goods,
+                    image: (&reference, &image),
+                    host_cpus,
+                    network: &network,
+                    boot_dir: &Path::new("/var/lib/wolfpack/sandboxes").join(&sandbox),
+                    bin_dir: Path::new("/var/lib/wolfpack/bin/0"),
+                    gpus: &gpus,
+                });
+                (serde_json::to_value(body(&spec)).unwrap(), gpus, image)
+            },
+        )
 }
 
 proptest! {
@@ -139,7 +148,10 @@ fn loosened(which: usize) -> (&'static str, Value) {
         ("PidsLimit", json!(-1)),
         ("OomKillDisable", json!(true)),
         ("Binds", json!(["/var/run/docker.sock:/var/run/docker.sock"])),
-        ("Mounts", json!([{"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/run/wolfpack"}])),
+        (
+            "Mounts",
+            json!([{"Type": "bind", "Source": "/var/run/docker.sock", "Target": "/run/wolfpack"}]),
+        ),
         ("Mounts", json!([{"Type": "bind", "Source": "/var/lib/x", "Target": "/host"}])),
         ("Devices", json!([{"PathOnHost": "/dev/mem"}])),
         ("DeviceRequests", json!([{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}])),

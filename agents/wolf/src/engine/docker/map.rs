@@ -7,8 +7,9 @@ use std::time::SystemTime;
 
 use bollard::errors::Error as BollardError;
 use bollard::models::{
-    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary, ContainerSummaryStateEnum,
-    ImageInspect, NetworkInspect, SystemInfo, SystemInfoCgroupVersionEnum,
+    ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryStateEnum, ImageInspect, NetworkInspect, SystemInfo,
+    SystemInfoCgroupVersionEnum,
 };
 
 use crate::engine::{Container, ContainerState, EngineError, EngineInfo, ImageConfig};
@@ -24,7 +25,9 @@ pub(super) fn error(error: BollardError) -> EngineError {
                 status => EngineError::Refused { status, message },
             }
         }
-        BollardError::DockerStreamError { error } => EngineError::Stream(EngineError::words(&error)),
+        BollardError::DockerStreamError { error } => {
+            EngineError::Stream(EngineError::words(&error))
+        }
         error @ (BollardError::IOError { .. }
         | BollardError::HyperResponseError { .. }
         | BollardError::HyperLegacyError { .. }
@@ -126,12 +129,8 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Result<Container
         )
         | None => ContainerState::Exited,
     };
-    let labels: BTreeMap<_, _> = inspected
-        .config
-        .and_then(|config| config.labels)
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
+    let labels: BTreeMap<_, _> =
+        inspected.config.and_then(|config| config.labels).unwrap_or_default().into_iter().collect();
     let exit_code = found.exit_code.and_then(|code| i32::try_from(code).ok());
     Ok(Container {
         id,

@@ -167,9 +167,8 @@ async fn within<T>(
 #[async_trait]
 impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo, EngineError> {
-        let info = self
-            .call("say what it is", QUICK, |client| async move { client.info().await })
-            .await?;
+        let info =
+            self.call("say what it is", QUICK, |client| async move { client.info().await }).await?;
         Ok(map::info(info))
     }
 
@@ -209,8 +208,8 @@ impl Engine for DockerEngine {
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
-        let removed = self
-            .call("remove a network", NETWORK, |client| async move {
+        let removed =
+            self.call("remove a network", NETWORK, |client| async move {
                 client.remove_network(name).await
             })
             .await;

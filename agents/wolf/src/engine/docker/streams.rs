@@ -21,6 +21,9 @@ use crate::engine::{EngineError, EngineEvent, LogChunk, PullProgress, image};
 const PULL_SILENCE: Duration = Duration::from_secs(120);
 /// The longest a pull may take.
 const PULL: Duration = Duration::from_secs(3_600);
+/// How far back events reach: a caller that lists after it asked for events
+/// misses none.
+const EVENTS_BEFORE_SECONDS: i64 = 10;
 /// What changes where a container is in its life.
 const ACTIONS: [&str; 5] = ["start", "die", "oom", "destroy", "create"];
 
@@ -35,7 +38,8 @@ pub(super) async fn pull(
     let mut layers = Layers::default();
     let reading = async {
         loop {
-            let deadline = EngineError::Deadline { doing: "go on with a pull", within: PULL_SILENCE };
+            let deadline =
+                EngineError::Deadline { doing: "go on with a pull", within: PULL_SILENCE };
             let next = tokio::time::timeout(PULL_SILENCE, steps.next());
             match next.await.map_err(|_| deadline)? {
                 None => return Ok(()),
@@ -84,7 +88,10 @@ impl Layers {
         {
             self.downloaded.insert(layer, (current, total));
         } else if message == "Download complete" || message == "Pull complete" {
-            self.downloaded.values_mut().filter(|(now, all)| now >= all).for_each(|(now, all)| *now = *all);
+            self.downloaded
+                .values_mut()
+                .filter(|(now, all)| now >= all)
+                .for_each(|(now, all)| *now = *all);
         }
         PullProgress {
             message: EngineError::words(&message),
@@ -104,7 +111,9 @@ pub(super) fn events(
         ("label", vec![format!("{label}={value}")]),
         ("event", ACTIONS.map(str::to_owned).to_vec()),
     ]);
-    let options = EventsOptionsBuilder::new().filters(&filters).build();
+    let since = chrono::DateTime::<chrono::Utc>::from(wolfpack_runtime::clock::now()).timestamp();
+    let since = since.saturating_sub(EVENTS_BEFORE_SECONDS).to_string();
+    let options = EventsOptionsBuilder::new().filters(&filters).since(&since).build();
     let event = |message: EventMessage| EngineEvent {
         container: message.actor.and_then(|actor| actor.id).unwrap_or_default(),
     };

@@ -1,0 +1,278 @@
+//! The part of the Docker API that the agent speaks.
+
+use std::collections::HashMap;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, Request};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+use super::{Call, FakeContainer, FakeEngine, Fault};
+
+const BODY_LIMIT: usize = 1 << 20;
+
+pub(super) fn router(engine: FakeEngine) -> Router {
+    Router::new().fallback(move |request: Request| {
+        let engine = engine.clone();
+        async move { answer(&engine, request).await }
+    })
+}
+
+async fn answer(engine: &FakeEngine, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let path = match path.split_once("/v1.") {
+        Some(("", rest)) => rest.split_once('/').map_or("", |(_, rest)| rest).to_owned(),
+        _ => path.trim_start_matches('/').to_owned(),
+    };
+    let method = request.method().clone();
+    let Some(call) = kind(&method, &path) else {
+        return match path.as_str() {
+            "version" => ok(&json!({"ApiVersion": "1.41", "Version": "20.10.0-fake"})),
+            _ if method == Method::DELETE && path.starts_with("networks/") => {
+                engine.destroy_network(path.trim_start_matches("networks/"));
+                StatusCode::NO_CONTENT.into_response()
+            }
+            _ => error(404, &format!("the fake engine has no {method} {path}")),
+        };
+    };
+    let fault = engine.state.lock().enter(call);
+    match fault {
+        Some(Fault::Status(status, words)) => return error(status, words),
+        Some(Fault::Slow(by)) => tokio::time::sleep(by).await,
+        Some(Fault::DoneAnd(status, words)) => {
+            perform(engine, call, &path, request, None).await;
+            return error(status, words);
+        }
+        _ => {}
+    }
+    perform(engine, call, &path, request, fault).await
+}
+
+fn kind(method: &Method, path: &str) -> Option<Call> {
+    let get = *method == Method::GET;
+    let post = *method == Method::POST;
+    match path {
+        "info" => Some(Call::Info),
+        "events" => Some(Call::Events),
+        "networks/create" => Some(Call::CreateNetwork),
+        "images/create" => Some(Call::Pull),
+        "containers/create" => Some(Call::Create),
+        "containers/json" => Some(Call::List),
+        _ if get && path.starts_with("networks/") => Some(Call::InspectNetwork),
+        _ if get && path.starts_with("images/") => Some(Call::InspectImage),
+        _ if !path.starts_with("containers/") => None,
+        _ if post && path.ends_with("/start") => Some(Call::Start),
+        _ if get && path.ends_with("/logs") => Some(Call::Logs),
+        _ if get && path.ends_with("/json") => Some(Call::Inspect),
+        _ if *method == Method::DELETE => Some(Call::Remove),
+        _ => None,
+    }
+}
+
+async fn perform(
+    engine: &FakeEngine,
+    call: Call,
+    path: &str,
+    request: Request,
+    fault: Option<Fault>,
+) -> Response {
+    let query: HashMap<String, String> =
+        Query::try_from_uri(request.uri()).map(|Query(query)| query).unwrap_or_default();
+    let text = |key: &str| query.get(key).cloned().unwrap_or_default();
+    let name = path.split('/').nth(1).unwrap_or_default().to_owned();
+    match call {
+        Call::Info => ok(&json!({
+            "ServerVersion": "20.10.0-fake", "Driver": "overlay2", "CgroupVersion": "1",
+            "NCPU": 8, "DockerRootDir": "/", "SecurityOptions": ["name=seccomp,profile=default"],
+        })),
+        Call::InspectNetwork => match engine.state.lock().networks.get(&name) {
+            Some(network) => ok(network),
+            None => error(404, &format!("network {name} not found")),
+        },
+        Call::CreateNetwork => {
+            let asked = body(request).await;
+            let name = asked["Name"].as_str().unwrap_or_default().to_owned();
+            let network = json!({
+                "Name": name, "Id": name, "Options": asked["Options"], "Labels": asked["Labels"],
+                "IPAM": {"Config": [{"Subnet": "127.0.0.0/8", "Gateway": "127.0.0.1"}]},
+            });
+            let mut state = engine.state.lock();
+            if state.networks.contains_key(&name) {
+                return error(409, &format!("network with name {name} already exists"));
+            }
+            state.networks.insert(name.clone(), network);
+            created(&json!({"Id": name, "Warning": ""}))
+        }
+        Call::InspectImage => {
+            let name = path.trim_start_matches("images/").trim_end_matches("/json");
+            match engine.state.lock().images.get(name) {
+                Some(config) => ok(&json!({"Id": format!("sha256:{name}"), "Config": config})),
+                None => error(404, &format!("No such image: {name}")),
+            }
+        }
+        Call::Pull => pull(engine, &text("fromImage"), fault),
+        Call::Create => {
+            let asked = body(request).await;
+            match engine.state.lock().create(&text("name"), asked) {
+                Ok(id) => created(&json!({"Id": id, "Warnings": []})),
+                Err((status, words)) => error(status, &words),
+            }
+        }
+        Call::Start => {
+            let started = engine.state.lock().start(&name);
+            match started {
+                Ok(Some(container)) => {
+                    let _ = engine.started.send(container);
+                    StatusCode::NO_CONTENT.into_response()
+                }
+                Ok(None) => StatusCode::NOT_MODIFIED.into_response(),
+                Err((status, words)) => error(status, &words),
+            }
+        }
+        Call::Remove if engine.state.lock().remove(&name) => StatusCode::NO_CONTENT.into_response(),
+        Call::Remove => error(404, &format!("No such container: {name}")),
+        Call::List => {
+            let wanted = label_filter(&text("filters"));
+            let found: Vec<Value> = engine
+                .containers()
+                .iter()
+                .filter(|container| {
+                    wanted.as_ref().is_none_or(|(key, value)| container.label(key) == Some(value))
+                })
+                .map(|container| {
+                    json!({
+                        "Id": container.id, "State": container.state,
+                        "Labels": container.request["Labels"],
+                    })
+                })
+                .collect();
+            ok(&json!(found))
+        }
+        Call::Inspect => match engine.state.lock().find(&name) {
+            Some(container) => ok(&inspected(container)),
+            None => error(404, &format!("No such container: {name}")),
+        },
+        Call::Events => events(engine, fault),
+        Call::Logs => logs(engine, &name, text("follow") == "true", fault),
+    }
+}
+
+fn inspected(container: &FakeContainer) -> Value {
+    json!({
+        "Id": container.id, "Name": format!("/{}", container.name),
+        "Config": {"Labels": container.request["Labels"]},
+        "HostConfig": container.request["HostConfig"],
+        "State": {
+            "Status": container.state, "Running": container.state == "running",
+            "ExitCode": container.exit_code, "OOMKilled": container.out_of_memory,
+            "StartedAt": if container.state == "created" {
+                "0001-01-01T00:00:00Z"
+            } else {
+                "2026-01-01T00:00:00Z"
+            },
+        },
+    })
+}
+
+fn pull(engine: &FakeEngine, reference: &str, fault: Option<Fault>) -> Response {
+    let step = |value: Value| Ok::<_, std::io::Error>(Bytes::from(format!("{value}\n")));
+    let mut steps = vec![
+        step(json!({"status": "Pulling from fake", "id": "latest"})),
+        step(json!({"status": "Downloading", "id": "layer",
+                    "progressDetail": {"current": 512, "total": 1024}})),
+    ];
+    match fault {
+        Some(Fault::BreaksOff) => steps.push(Err(std::io::Error::other("broken on purpose"))),
+        Some(Fault::InBand(words)) => {
+            steps.push(step(json!({"errorDetail": {"message": words}, "error": words})));
+        }
+        _ => {
+            let mut state = engine.state.lock();
+            match state.remote.get(reference).cloned() {
+                Some(config) => {
+                    state.images.insert(reference.to_owned(), config);
+                    steps.push(step(json!({"status": "Download complete", "id": "layer"})));
+                }
+                None => return error(404, &format!("manifest for {reference} not found")),
+            }
+        }
+    }
+    streamed(stream::iter(steps))
+}
+
+fn events(engine: &FakeEngine, fault: Option<Fault>) -> Response {
+    let (past, coming) = engine.state.lock().follow();
+    if matches!(fault, Some(Fault::BreaksOff)) {
+        return streamed(stream::iter([Err(std::io::Error::other("broken on purpose"))]));
+    }
+    let line = |event: &Value| Ok::<_, std::io::Error>(Bytes::from(format!("{event}\n")));
+    let past: Vec<_> = past.iter().map(line).collect();
+    let coming = stream::unfold(coming, move |mut coming| async move {
+        match coming.recv().await {
+            Ok(event) => Some((line(&event), coming)),
+            Err(_) => None,
+        }
+    });
+    streamed(stream::iter(past).chain(coming))
+}
+
+fn logs(engine: &FakeEngine, name: &str, follow: bool, fault: Option<Fault>) -> Response {
+    let state = engine.state.lock();
+    let Some((kept, coming)) = state.read_log(name) else {
+        return error(404, &format!("No such container: {name}"));
+    };
+    let runs = state.find(name).is_some_and(|container| container.state == "running");
+    let kept = stream::iter([Ok::<_, std::io::Error>(kept)]);
+    if matches!(fault, Some(Fault::BreaksOff)) {
+        return streamed(
+            kept.chain(stream::iter([Err(std::io::Error::other("broken on purpose"))])),
+        );
+    }
+    if !follow || !runs {
+        return streamed(kept);
+    }
+    let coming = stream::unfold(coming, |mut coming| async move {
+        match coming.recv().await {
+            Ok(Some(piece)) => Some((Ok(piece), coming)),
+            Ok(None) | Err(broadcast::error::RecvError::Closed) => None,
+            Err(error) => Some((Err(std::io::Error::other(error)), coming)),
+        }
+    });
+    streamed(kept.chain(coming))
+}
+
+/// The one label that a list is filtered by.
+fn label_filter(filters: &str) -> Option<(String, String)> {
+    let filters: Value = serde_json::from_str(filters).ok()?;
+    let (key, value) = filters["label"][0].as_str()?.split_once('=')?;
+    Some((key.to_owned(), value.to_owned()))
+}
+
+async fn body(request: Request) -> Value {
+    let read = axum::body::to_bytes(request.into_body(), BODY_LIMIT).await.unwrap_or_default();
+    serde_json::from_slice(&read).unwrap_or_default()
+}
+
+fn streamed(
+    items: impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+) -> Response {
+    Response::new(Body::from_stream(items))
+}
+
+fn ok(value: &Value) -> Response {
+    (StatusCode::OK, value.to_string()).into_response()
+}
+
+fn created(value: &Value) -> Response {
+    (StatusCode::CREATED, value.to_string()).into_response()
+}
+
+fn error(status: u16, words: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, json!({"message": words}).to_string()).into_response()
+}

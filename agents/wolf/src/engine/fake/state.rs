@@ -1,0 +1,178 @@
+//! What the fake engine has, and what happens to it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+
+use super::{Call, FakeContainer, Fault};
+
+/// Events that a reader may be behind.
+const BACKLOG: usize = 256;
+
+/// A piece of a log; `None` is its end.
+type LogPiece = Option<Bytes>;
+
+pub(super) struct State {
+    pub(super) images: BTreeMap<String, Value>,
+    pub(super) remote: BTreeMap<String, Value>,
+    pub(super) networks: BTreeMap<String, Value>,
+    pub(super) containers: BTreeMap<String, FakeContainer>,
+    pub(super) script: HashMap<Call, VecDeque<Fault>>,
+    pub(super) calls: HashMap<Call, usize>,
+    pub(super) lose_events: bool,
+    events: broadcast::Sender<Value>,
+    past: Vec<Value>,
+    logs: HashMap<String, (BytesMut, broadcast::Sender<LogPiece>)>,
+    made: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            images: BTreeMap::new(),
+            remote: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            containers: BTreeMap::new(),
+            script: HashMap::new(),
+            calls: HashMap::new(),
+            lose_events: false,
+            events: broadcast::channel(BACKLOG).0,
+            past: Vec::new(),
+            logs: HashMap::new(),
+            made: 0,
+        }
+    }
+}
+
+impl State {
+    /// Counts a call and takes the fault that was scripted for it.
+    pub(super) fn enter(&mut self, call: Call) -> Option<Fault> {
+        *self.calls.entry(call).or_default() += 1;
+        self.script.get_mut(&call).and_then(VecDeque::pop_front)
+    }
+
+    pub(super) fn find(&self, id_or_name: &str) -> Option<&FakeContainer> {
+        self.containers
+            .values()
+            .find(|container| container.id == id_or_name || container.name == id_or_name)
+    }
+
+    fn id(&self, id_or_name: &str) -> Option<String> {
+        self.find(id_or_name).map(|container| container.id.clone())
+    }
+
+    /// Makes a container; the error is status and message.
+    pub(super) fn create(&mut self, name: &str, request: Value) -> Result<String, (u16, String)> {
+        let image = request["Image"].as_str().unwrap_or_default();
+        if !self.images.contains_key(image) {
+            return Err((404, format!("No such image: {image}")));
+        }
+        let network = request["HostConfig"]["NetworkMode"].as_str().unwrap_or_default();
+        if !self.networks.contains_key(network) {
+            return Err((404, format!("network {network} not found")));
+        }
+        if self.find(name).is_some() {
+            return Err((409, format!("the container name {name} is already in use")));
+        }
+        self.made += 1;
+        let id = format!("{:064x}", self.made);
+        let container = FakeContainer {
+            id: id.clone(),
+            name: name.to_owned(),
+            request,
+            state: "created",
+            exit_code: 0,
+            out_of_memory: false,
+        };
+        self.logs.insert(id.clone(), (BytesMut::new(), broadcast::channel(BACKLOG).0));
+        self.containers.insert(id.clone(), container);
+        self.tell(&id, "create");
+        Ok(id)
+    }
+
+    /// Starts a container and returns it when it did not run.
+    pub(super) fn start(
+        &mut self,
+        id_or_name: &str,
+    ) -> Result<Option<FakeContainer>, (u16, String)> {
+        let id = self.id(id_or_name).ok_or((404, format!("No such container: {id_or_name}")))?;
+        let Some(container) = self.containers.get_mut(&id) else { return Ok(None) };
+        if container.state == "running" {
+            return Ok(None);
+        }
+        container.state = "running";
+        let container = container.clone();
+        self.tell(&id, "start");
+        Ok(Some(container))
+    }
+
+    pub(super) fn exit(&mut self, id_or_name: &str, exit_code: i64, out_of_memory: bool) {
+        let Some(id) = self.id(id_or_name) else { return };
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.state = "exited";
+            container.exit_code = exit_code;
+            container.out_of_memory = out_of_memory;
+        }
+        if let Some((_, log)) = self.logs.get(&id) {
+            let _ = log.send(None);
+        }
+        self.tell(&id, "die");
+    }
+
+    /// Removes a container; whether it was there.
+    pub(super) fn remove(&mut self, id_or_name: &str) -> bool {
+        let Some(id) = self.id(id_or_name) else { return false };
+        if let Some((_, log)) = self.logs.remove(&id) {
+            let _ = log.send(None);
+        }
+        self.tell(&id, "destroy");
+        self.containers.remove(&id);
+        true
+    }
+
+    pub(super) fn log(&mut self, id_or_name: &str, stderr: bool, text: &str) {
+        let Some(id) = self.id(id_or_name) else { return };
+        let Some((kept, log)) = self.logs.get_mut(&id) else { return };
+        let mut frame = BytesMut::new();
+        frame.put_slice(&[if stderr { 2 } else { 1 }, 0, 0, 0]);
+        frame.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        frame.put_slice(text.as_bytes());
+        kept.extend_from_slice(&frame);
+        let _ = log.send(Some(frame.freeze()));
+    }
+
+    pub(super) fn read_log(
+        &self,
+        id_or_name: &str,
+    ) -> Option<(Bytes, broadcast::Receiver<LogPiece>)> {
+        let (kept, log) = self.logs.get(&self.id(id_or_name)?)?;
+        Some((kept.clone().freeze(), log.subscribe()))
+    }
+
+    /// What happened already, and what happens from now on.
+    pub(super) fn follow(&self) -> (Vec<Value>, broadcast::Receiver<Value>) {
+        (self.past.clone(), self.events.subscribe())
+    }
+
+    pub(super) fn break_events(&mut self) {
+        // Readers end when their sender is gone.
+        self.events = broadcast::channel(BACKLOG).0;
+    }
+
+    fn tell(&mut self, id: &str, action: &str) {
+        if self.lose_events {
+            return;
+        }
+        let labels = self.containers.get(id).map(|container| container.request["Labels"].clone());
+        let event = json!({
+            "Type": "container", "Action": action,
+            "Actor": {"ID": id, "Attributes": labels},
+            "time": wolfpack_runtime::clock::now()
+                .duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        });
+        self.past.push(event.clone());
+        let _ = self.events.send(event);
+    }
+}

@@ -1,0 +1,276 @@
+//! The wolf's line to the registry, over the broker's agent port: what it is
+//! made of, then a heartbeat. A registry that does not know the wolf is told
+//! again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
+use wolfpack_proto::registry::v1::{
+    HeartbeatRequest, HeartbeatResponse, RegisterWolfRequest, WolfEngine, WolfState,
+};
+use wolfpack_rpc::{RpcChannel, from_status};
+use wolfpack_runtime::Supervisor;
+use wolfpack_types::{Fault, InstanceId, Reason};
+
+use crate::backoff::Backoff;
+use crate::config::{CapacityConfig, Config};
+use crate::engine::EngineInfo;
+use crate::inventory::{Inventory, Roots, UsageMeter};
+use crate::lifecycle::Lifecycle;
+use crate::probe::EngineHealth;
+
+/// How long RegisterWolf may take.
+const REGISTER: Duration = Duration::from_secs(20);
+/// A beat without an answer for so many intervals ends the stream.
+const MISSED: u32 = 3;
+/// Bounds of what the registry may ask for as an interval.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(120));
+/// Until the registry says one.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How long to leave the field to a newer stream of the same wolf.
+const SUPERSEDED_PAUSE: Duration = Duration::from_secs(30);
+/// The longest fault the registry takes, in bytes.
+const FAULT_LEN: usize = 1_000;
+
+/// The line to the registry.
+pub(crate) struct Link {
+    pub(crate) broker: RpcChannel,
+    pub(crate) instance: InstanceId,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) health: watch::Receiver<EngineHealth>,
+    pub(crate) inventory: InventorySource,
+    pub(crate) display_name: String,
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+    pub(crate) supervisor: Supervisor,
+}
+
+/// Where the capacity comes from.
+#[derive(Debug, Clone)]
+pub(crate) struct InventorySource {
+    roots: Roots,
+    overrides: CapacityConfig,
+}
+
+impl InventorySource {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self { roots: Roots::default(), overrides: config.capacity.clone() }
+    }
+
+    /// Measures the host; blocking.
+    pub(crate) fn measure(&self, engine: Option<&EngineInfo>) -> Inventory {
+        let data_root = engine.and_then(|engine| engine.data_root.as_deref());
+        Inventory::measure(&self.roots, data_root).overridden(&self.overrides)
+    }
+}
+
+/// Why a stream of heartbeats ended.
+enum End {
+    /// Something else than was registered is true now, or the registry does
+    /// not know us.
+    RegisterAgain,
+    /// It failed.
+    Failed(Fault),
+}
+
+impl Link {
+    /// Registers and beats until the supervisor stops.
+    pub(crate) async fn run(self) {
+        let stop = self.supervisor.token();
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = Instant::now();
+            let ended = tokio::select! {
+                ended = self.session() => ended,
+                () = stop.cancelled() => return,
+            };
+            let pause = match ended {
+                End::RegisterAgain => backoff.after(begun.elapsed()) / 4,
+                End::Failed(fault) if fault.reason == Reason::Superseded => {
+                    tracing::warn!(%fault, "another process beats for this wolf");
+                    SUPERSEDED_PAUSE
+                }
+                End::Failed(fault) => {
+                    let pause = backoff.after(begun.elapsed());
+                    tracing::warn!(%fault, ?pause, "the line to the registry broke; it is tried again");
+                    pause
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn session(&self) -> End {
+        let ready = self.lifecycle.ready_now();
+        let engine = ready.map(|ready| ready.engine);
+        match self.register(engine.as_ref()).await {
+            Ok(interval) => self.beat(interval, engine).await,
+            Err(fault) => End::Failed(fault),
+        }
+    }
+
+    /// Tells the registry what the wolf is made of; returns the interval.
+    async fn register(&self, engine: Option<&EngineInfo>) -> Result<Duration, Fault> {
+        let (source, measured) = (self.inventory.clone(), engine.cloned());
+        let inventory = tokio::task::spawn_blocking(move || source.measure(measured.as_ref()));
+        let inventory = inventory.await.map_err(Fault::internal)?;
+        // Both sides count with the same capacity from here on.
+        self.lifecycle.set_capacity(&inventory);
+        let request = RegisterWolfRequest {
+            display_name: self.display_name.clone(),
+            labels: self.labels.clone(),
+            capacity: Some(inventory.to_proto()),
+            engine: engine.map(|engine| WolfEngine {
+                version: engine.version.chars().take(64).collect(),
+                storage_driver: engine.storage_driver.chars().take(64).collect(),
+                cgroup_version: engine.cgroup_version,
+            }),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance_id: self.instance.to_string(),
+        };
+        let channel = self.broker.with_deadline(REGISTER);
+        let answer = WolfServiceClient::new(channel).register_wolf(request).await;
+        let answer = answer.map_err(|status| from_status(&status))?.into_inner();
+        tracing::info!(
+            cpu_milli = inventory.cpu_milli,
+            gpus = inventory.gpus.len(),
+            "registered the wolf"
+        );
+        Ok(interval(answer.heartbeat_interval).unwrap_or(INTERVAL))
+    }
+
+    async fn beat(&self, mut interval: Duration, registered: Option<EngineInfo>) -> End {
+        // One beat is under way at a time: the answer to it comes first.
+        let (beats, outgoing) = mpsc::channel(1);
+        let channel = self.broker.without_deadline();
+        let meter = Arc::new(Mutex::new(UsageMeter::new(self.inventory.roots.clone())));
+        let mut sequence = 0;
+        if beats.send(self.measure(sequence, &meter).await).await.is_err() {
+            return End::RegisterAgain;
+        }
+        let mut client = WolfServiceClient::new(channel);
+        let opening = client.heartbeat(ReceiverStream::new(outgoing));
+        let mut answers = match tokio::time::timeout(interval * MISSED, opening).await {
+            Ok(Ok(answers)) => answers.into_inner(),
+            Ok(Err(status)) => return ended(from_status(&status)),
+            Err(_) => return End::Failed(silent()),
+        };
+        let mut last_state = None;
+        loop {
+            let answer = match tokio::time::timeout(interval * MISSED, answers.message()).await {
+                Ok(Ok(Some(answer))) => answer,
+                Ok(Ok(None)) => return End::Failed(silent()),
+                Ok(Err(status)) => return ended(from_status(&status)),
+                Err(_) => return End::Failed(silent()),
+            };
+            log_state(&mut last_state, &answer);
+            interval = self::interval(answer.interval).unwrap_or(interval);
+            self.wait(interval).await;
+            let engine = self.lifecycle.ready_now().map(|ready| ready.engine);
+            if engine.is_some() && engine != registered {
+                return End::RegisterAgain;
+            }
+            sequence += 1;
+            if beats.send(self.measure(sequence, &meter).await).await.is_err() {
+                // The stream ended; its status says why.
+                interval = interval.min(INTERVAL);
+            }
+        }
+    }
+
+    /// Waits for the next beat: the interval, or at once when the engine broke
+    /// or works again.
+    async fn wait(&self, interval: Duration) {
+        let mut health = self.health.clone();
+        let was = health.borrow_and_update().fault.is_some();
+        let changed = async {
+            let gone = health.wait_for(|now| now.fault.is_some() != was).await.is_err();
+            if gone {
+                // The prober ended: nothing will change any more.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = changed => {}
+        }
+    }
+
+    async fn measure(&self, sequence: u64, meter: &Arc<Mutex<UsageMeter>>) -> HeartbeatRequest {
+        let health = self.health.borrow().clone();
+        let data_root = self.lifecycle.ready_now().and_then(|ready| ready.engine.data_root);
+        let meter = meter.clone();
+        let used =
+            tokio::task::spawn_blocking(move || meter.lock().measure(data_root.as_deref())).await;
+        let running = u32::try_from(self.lifecycle.observer().running()).ok();
+        HeartbeatRequest {
+            instance_id: self.instance.to_string(),
+            sequence,
+            used: used.ok().map(Into::into),
+            // What a silent engine runs is not known.
+            running_sandboxes: running.filter(|_| health.fault.is_none()),
+            engine_fault: health.fault.map(|fault| cut(&fault)).unwrap_or_default(),
+        }
+    }
+}
+
+fn ended(fault: Fault) -> End {
+    if fault.reason == Reason::WolfNotFound {
+        tracing::info!("the registry does not know this wolf; it registers again");
+        End::RegisterAgain
+    } else {
+        End::Failed(fault)
+    }
+}
+
+fn silent() -> Fault {
+    Fault::new(Reason::DependencyUnavailable, "the registry does not answer heartbeats")
+}
+
+fn interval(told: Option<prost_types::Duration>) -> Option<Duration> {
+    let told = Duration::try_from(told?).ok()?;
+    Some(told.clamp(INTERVALS.0, INTERVALS.1))
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(FAULT_LEN);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+fn log_state(last: &mut Option<WolfState>, answer: &HeartbeatResponse) {
+    let state = answer.state();
+    if last.replace(state) != Some(state) {
+        tracing::info!(state = state.as_str_name(), "the registry holds the wolf as");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_cut_between_characters() {
+        let text = "ü".repeat(FAULT_LEN);
+        assert!(cut(&text).len() <= FAULT_LEN);
+        assert_eq!(cut("short"), "short");
+    }
+
+    #[test]
+    fn an_interval_of_the_registry_stays_within_bounds() {
+        let told = |seconds| interval(Some(prost_types::Duration { seconds, nanos: 0 }));
+        assert_eq!(told(10), Some(Duration::from_secs(10)));
+        assert_eq!(told(0), Some(INTERVALS.0));
+        assert_eq!(told(100_000), Some(INTERVALS.1));
+        assert_eq!(told(-5), None);
+        assert_eq!(interval(None), None);
+    }
+}

@@ -1,0 +1,108 @@
+//! Between the proto's messages and ours.
+
+use std::time::SystemTime;
+
+use wolfpack_proto::agent::v1::{
+    ContainerState as ProtoState, ContainerStatus, CreateSandboxRequest,
+};
+use wolfpack_proto::scheduler::v1::{Reservation, ReservationState as ProtoReservationState};
+use wolfpack_types::capacity::{Grant, Holding};
+use wolfpack_types::{
+    ExecutionId, Fault, ProjectId, Reason, ReservationId, ReservationState, SandboxId, WolfId,
+};
+
+use crate::admission::{Claim, Reserved};
+use crate::engine::ContainerState;
+use crate::lifecycle::{CreateRequest, Observed};
+use crate::sandbox::Goods;
+
+/// A request as the lifecycle takes it.
+pub(super) fn create_request(request: CreateSandboxRequest) -> Result<CreateRequest, Fault> {
+    let spec = request.spec.ok_or_else(|| missing("spec"))?;
+    let reservation = request.reservation.ok_or_else(|| missing("reservation"))?;
+    Ok(CreateRequest {
+        claim: Claim {
+            sandbox: SandboxId::from_name(&request.sandbox)?,
+            project: ProjectId::from_name(&request.project)?,
+            execution: ExecutionId::parse(&request.execution_id)?,
+            owner_epoch: request.owner_epoch,
+            reservation: reserved(reservation)?,
+        },
+        image: spec.image,
+        command: spec.command,
+        env: spec.env,
+        desktop: spec.desktop,
+        token: request.sandbox_token.into(),
+    })
+}
+
+fn missing(field: &str) -> Fault {
+    Fault::new(Reason::RequestInvalid, format!("{field} is missing; send it"))
+        .violates(field, "is missing")
+}
+
+fn reserved(reservation: Reservation) -> Result<Reserved, Fault> {
+    let state = match reservation.state() {
+        ProtoReservationState::Unspecified => return Err(missing("reservation.state")),
+        ProtoReservationState::Reserved => ReservationState::Reserved,
+        ProtoReservationState::Bound => ReservationState::Bound,
+        ProtoReservationState::Released => ReservationState::Released,
+        ProtoReservationState::Expired => ReservationState::Expired,
+        ProtoReservationState::Refused => ReservationState::Refused,
+        ProtoReservationState::Lost => ReservationState::Lost,
+    };
+    let resources = reservation.resources.unwrap_or_default();
+    let share_milli = if reservation.gpu_ids.is_empty() { 0 } else { reservation.gpu_share_milli };
+    Ok(Reserved {
+        id: ReservationId::from_name(&reservation.name)?,
+        state,
+        sandbox: SandboxId::from_name(&reservation.sandbox)?,
+        project: ProjectId::from_name(&reservation.project)?,
+        wolf: WolfId::from_name(&reservation.wolf)?,
+        goods: Goods {
+            holding: Holding {
+                cpu_milli: resources.cpu_milli.unwrap_or(0).into(),
+                memory_bytes: resources.memory_bytes.unwrap_or(0),
+                disk_bytes: resources.disk_bytes.unwrap_or(0),
+                desktop: reservation.desktop,
+                grant: Grant { devices: reservation.gpu_ids, share_milli },
+            },
+            pids: resources.pids.unwrap_or(0),
+        },
+        expire_time: reservation.expire_time.map(time).transpose()?,
+        epoch: reservation.epoch,
+    })
+}
+
+fn time(timestamp: prost_types::Timestamp) -> Result<SystemTime, Fault> {
+    SystemTime::try_from(timestamp).map_err(|error| {
+        Fault::new(Reason::RequestInvalid, "reservation.expire_time is not a time").caused_by(error)
+    })
+}
+
+/// A container as the proto says it.
+pub(super) fn status(observed: &Observed) -> ContainerStatus {
+    let identity = &observed.identity;
+    let container = &observed.container;
+    let state = match container.state {
+        ContainerState::Created => ProtoState::Created,
+        ContainerState::Running => ProtoState::Running,
+        ContainerState::Exited => ProtoState::Exited,
+    };
+    ContainerStatus {
+        sandbox: identity.sandbox.name(),
+        execution_id: identity.execution.to_string(),
+        project: identity.project.name(),
+        reservation: identity.reservation.name(),
+        container_id: container.id.clone(),
+        state: state.into(),
+        exit_code: container.exit_code,
+        out_of_memory: container.out_of_memory,
+        start_time: container.start_time.map(Into::into),
+    }
+}
+
+/// A container that is no longer there.
+pub(super) fn removed(observed: &Observed) -> ContainerStatus {
+    ContainerStatus { state: ProtoState::Removed.into(), ..status(observed) }
+}
