@@ -164,8 +164,9 @@ impl Drop for Unclaimed {
 
 /// A connection to a target.
 ///
-/// `shutdown` half-closes and the other direction goes on; dropping the stream
-/// without one takes the connection back. A connection that breaks is an
+/// `shutdown` half-closes and the other direction goes on. Dropping the stream
+/// before it was read to its end takes the connection back: what was written
+/// last may be lost, as on a socket that is closed with bytes unread. A connection that breaks is an
 /// `io::Error` around a [`Fault`], never an end of file.
 #[derive(Debug)]
 pub struct TunnelStream {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
 use wolfpack_rpc::server::{RateLimit, admin};
 use wolfpack_rpc::{
@@ -140,13 +141,13 @@ impl App {
             .listen(agents, patient(Profile { rate_limit: Some(AGENT_RATE), ..Profile::agent() }))
             .build();
 
-        let (channel, state) = (registry.clone(), broker.clone());
+        let (channel, state, stop) = (registry.clone(), broker.clone(), supervisor.token());
         supervisor.spawn_restarting("tunnel_revocations", move || {
-            follow_revocations(channel.clone(), state.clone())
+            until(stop.clone(), follow_revocations(channel.clone(), state.clone()))
         });
-        let (channel, state) = (registry, broker.clone());
+        let (channel, state, stop) = (registry, broker.clone(), supervisor.token());
         supervisor.spawn_restarting("tunnel_wolves", move || {
-            follow_wolves(channel.clone(), state.clone())
+            until(stop.clone(), follow_wolves(channel.clone(), state.clone()))
         });
         let (token, state) = (supervisor.token(), broker.clone());
         supervisor.spawn("tunnel_sweep", async move {
@@ -171,4 +172,12 @@ impl App {
         tokio::try_join!(internal.serve(), agents.serve(), drained)?;
         Ok(())
     }
+}
+
+/// Runs `work` until it ends or `stop` is cancelled.
+async fn until(
+    stop: CancellationToken,
+    work: impl Future<Output = Result<(), BoxError>>,
+) -> Result<(), BoxError> {
+    stop.run_until_cancelled(work).await.unwrap_or(Ok(()))
 }

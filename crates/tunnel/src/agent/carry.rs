@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use prost::Message as _;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Instrument as _;
@@ -31,6 +32,9 @@ use crate::stream::{ByteStream, Incoming, Item, Late, Pipe, SocketReader, late_m
 
 /// How long a target may take when the broker names no time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a caller may go on sending after the target has said all and left.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Pieces written to a socket at once.
 const GATHER: usize = 16;
@@ -81,10 +85,9 @@ pub(super) async fn carry(
     drop(parked);
     session.used();
     let Some(_connection) = session.admit() else {
-        control.refuse(&Fault::new(
-            Reason::DialsLimited,
-            "the agent has as many connections as it takes",
-        ));
+        let fault =
+            Fault::new(Reason::DialsLimited, "the agent has as many connections as it takes");
+        refuse(fault, incoming, &control).await;
         return Ended::Served;
     };
     let span = tracing::info_span!(
@@ -143,7 +146,7 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
     };
     let (target, export) = match session.exports.find(&peer.target) {
         Ok(found) => found,
-        Err(fault) => return control.refuse(&fault),
+        Err(fault) => return refuse(fault, incoming, control).await,
     };
     tracing::debug!(%target, caller = peer.caller, "connection");
     match export {
@@ -151,23 +154,24 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
             let permit = match tokio::time::timeout(timeout, sender.reserve()).await {
                 Ok(Ok(permit)) => permit,
                 Ok(Err(_)) => {
-                    return control.refuse(&Fault::new(
-                        Reason::TargetUnreachable,
-                        "nothing serves this target now",
-                    ));
+                    let fault =
+                        Fault::new(Reason::TargetUnreachable, "nothing serves this target now");
+                    return refuse(fault, incoming, control).await;
                 }
                 Err(_) => {
-                    return control.refuse(&Fault::new(
-                        Reason::DialTimeout,
-                        "the target did not accept in time",
-                    ));
+                    let fault =
+                        Fault::new(Reason::DialTimeout, "the target did not accept in time");
+                    return refuse(fault, incoming, control).await;
                 }
             };
             let pipe = Arc::new(Pipe::default());
             control.serve(Source::Pipe(pipe.clone()));
-            permit.send(TunnelIo::new(ByteStream::new(incoming, open.early_data, pipe), peer));
-            // The stream lives on in the body; its end tells when the
-            // connection is over.
+            let (leftover, left) = oneshot::channel();
+            let stream = ByteStream::returning(incoming, open.early_data, pipe, leftover);
+            permit.send(TunnelIo::new(stream, peer));
+            if let Ok(incoming) = left.await {
+                linger(incoming, control).await;
+            }
             control.finished().await;
         }
         Export::Dialed(dialer) => {
@@ -175,18 +179,20 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
                 dialed = tokio::time::timeout(timeout, dialer.dial(&target, &peer)) => dialed,
                 () = control.gone().cancelled() => return,
             };
-            match dialed {
-                Ok(Ok(stream)) => socket(stream, open.early_data, incoming, control).await,
-                Ok(Err(fault)) => control.refuse(&fault),
-                Err(_) => {
-                    control.refuse(&Fault::new(
-                        Reason::DialTimeout,
-                        "the target did not answer in time",
-                    ));
-                }
-            }
+            let fault = match dialed {
+                Ok(Ok(stream)) => return socket(stream, open.early_data, incoming, control).await,
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::new(Reason::DialTimeout, "the target did not answer in time"),
+            };
+            refuse(fault, incoming, control).await;
         }
     }
+}
+
+/// Tells the broker why there is no connection, and waits until it has heard.
+async fn refuse(fault: Fault, incoming: Incoming, control: &CarryControl) {
+    control.refuse(&fault);
+    linger(incoming, control).await;
 }
 
 /// Runs a connection to a socket: the body reads it, this task writes it.
@@ -203,9 +209,27 @@ async fn socket(
         result = pump => result,
         () = control.gone().cancelled() => return,
     };
-    match result {
-        Ok(()) => control.finished().await,
-        Err(fault) => control.refuse(&fault),
+    if let Err(fault) = result {
+        control.refuse(&fault);
+    }
+    drop(writer);
+    linger(incoming, control).await;
+    control.finished().await;
+}
+
+/// Reads what still comes to its end, and drops it: letting go of the response
+/// before would reset the stream, and what is on its way to the caller would
+/// be lost. A caller that goes on sending to a target that has left is cut
+/// off after a while.
+async fn linger(mut incoming: Incoming, control: &CarryControl) {
+    let to_end = async { while !matches!(incoming.next().await, Ok(Item::End(_)) | Err(_)) {} };
+    let cut = async {
+        control.finished().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = to_end => {}
+        () = cut => {}
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
+use tokio::sync::oneshot;
 use wolfpack_types::Fault;
 
 use super::{Incoming, Item, Late, Pipe, io_error, late_message, reset};
@@ -19,6 +20,7 @@ pub(crate) struct ByteStream {
     unread: Bytes,
     end: Option<End>,
     pipe: Arc<Pipe>,
+    leftover: Option<oneshot::Sender<Incoming>>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,21 @@ enum End {
 
 impl ByteStream {
     pub(crate) fn new(incoming: Incoming, unread: Bytes, pipe: Arc<Pipe>) -> Self {
-        Self { incoming: Some(incoming), unread, end: None, pipe }
+        Self { incoming: Some(incoming), unread, end: None, pipe, leftover: None }
+    }
+
+    /// As [`ByteStream::new`]; what is left of the incoming direction when the
+    /// stream is dropped goes to `leftover`. As long as somebody holds it, HTTP/2
+    /// does not reset the stream, and what was written still leaves.
+    pub(crate) fn returning(
+        incoming: Incoming,
+        unread: Bytes,
+        pipe: Arc<Pipe>,
+        leftover: oneshot::Sender<Incoming>,
+    ) -> Self {
+        let mut stream = Self::new(incoming, unread, pipe);
+        stream.leftover = Some(leftover);
+        stream
     }
 
     pub(crate) fn poll_read(
@@ -96,6 +112,9 @@ impl ByteStream {
 impl Drop for ByteStream {
     fn drop(&mut self) {
         self.pipe.close();
+        if let (Some(leftover), Some(incoming)) = (self.leftover.take(), self.incoming.take()) {
+            let _ = leftover.send(incoming);
+        }
     }
 }
 

@@ -165,13 +165,16 @@ async fn a_dial_handed_to_a_dying_stream_is_tried_on_another() {
     let session = hand.session.clone();
     // Parked first, so taken last.
     let mut answers = hand.carry(&session, b"").await.unwrap();
-    let dying = hand.carry(&session, b"").await.unwrap();
+    let (frames, queue) = tokio::sync::mpsc::channel(1);
+    let park = Park { session_id: session, dial_id: Bytes::new() };
+    let park = CarryRequest { frame: Some(carry_request::Frame::Park(park)) };
+    frames.try_send(park).unwrap();
+    let mut dying = hand.client.carry(ReceiverStream::new(queue)).await.unwrap().into_inner();
     fleet.counts([Some(1), Some(2), None, None]).await;
     let (endpoint, dialer) = (Endpoint::Wolf(wolf), fleet.dialer());
     let dial = tokio::spawn(async move { dialer.dial(&endpoint, &target("port"), SOON).await });
-    let mut dying = dying;
     assert!(dying.message().await.unwrap().is_some(), "it got the open");
-    drop(dying);
+    drop((dying, frames));
     let open = tokio::time::timeout(SOON, answers.message()).await.expect("tried again").unwrap();
     assert!(open.is_some());
     dial.abort();

@@ -38,8 +38,8 @@ impl Authority for Bearers {
         let project = key.strip_prefix("wp_").and_then(|id| ProjectId::parse(id).ok());
         project
             .map(|project| Principal::User {
-                user: UserId::new(),
-                key: ApiKeyId::new(),
+                user: UserId::parse("someone").unwrap(),
+                key: ApiKeyId::parse("key").unwrap(),
                 project,
                 role: Role::Developer,
                 platform_admin: false,

@@ -31,6 +31,12 @@ const REGISTER: &str = "/wolfpack.registry.v1.WolfService/RegisterWolf";
 const POLICY: &[PolicyRow] = &[
     PolicyRow { method: WOLVES, allow: BROKER, kind: RpcKind::Stream },
     PolicyRow { method: REVOCATIONS, allow: BROKER, kind: RpcKind::Stream },
+    // Allowed, and answered by nobody.
+    PolicyRow {
+        method: "/wolfpack.registry.v1.WolfService/Heartbeat",
+        allow: Allow { wolves: true, ..Allow::NOBODY },
+        kind: RpcKind::Stream,
+    },
     PolicyRow {
         method: REGISTER,
         allow: Allow { wolves: true, ..Allow::NOBODY },
