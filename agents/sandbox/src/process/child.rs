@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -65,10 +66,21 @@ pub fn run(args: &ChildArgs) -> ExitCode {
 }
 
 /// The report pipe as a descriptor that exec closes. It was inherited, so only
-/// its number is known; opening it anew gives one that is owned here.
+/// its number is known; opening it anew gives one that is owned here. All else
+/// that was inherited is closed: a descriptor that whoever started the agent
+/// left open would be a way out of the sandbox.
 fn report_pipe(number: i32) -> io::Result<File> {
     let file = OpenOptions::new().write(true).open(format!("/proc/self/fd/{number}"))?;
-    nix::unistd::close(number)?;
+    let keep = 0..=2;
+    let inherited: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|fd| !keep.contains(fd) && *fd != file.as_raw_fd())
+        .collect();
+    for fd in inherited {
+        // The listing's own is closed by now.
+        let _ = nix::unistd::close(fd);
+    }
     Ok(file)
 }
 
@@ -92,8 +104,10 @@ fn session(args: &ChildArgs) -> Result<(), Refusal> {
     };
     rustix::process::setsid().map_err(|errno| failed("setsid", errno))?;
     if args.tty {
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
-            .map_err(|errno| failed("TIOCSCTTY", errno))?;
+        let terminal = rustix::stdio::stdin();
+        rustix::process::ioctl_tiocsctty(terminal).map_err(|errno| failed("TIOCSCTTY", errno))?;
+        // Writable by the terminals' group, as login leaves it.
+        let _ = rustix::fs::fchmod(terminal, rustix::fs::Mode::from_raw_mode(0o620));
     }
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     Ok(())
