@@ -53,6 +53,13 @@ impl WolfState {
     }
 }
 
+impl From<proto::WolfState> for WolfState {
+    /// An unspecified state is the one that promises least.
+    fn from(state: proto::WolfState) -> Self {
+        Self::ALL.into_iter().find(|own| own.to_proto() == state).unwrap_or(Self::Offline)
+    }
+}
+
 /// What is known about a wolf.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -155,6 +162,7 @@ mod tests {
     fn words_round_trip() {
         for state in WolfState::ALL {
             assert_eq!(WolfState::parse(state.as_str()), state);
+            assert_eq!(WolfState::from(state.to_proto()), state);
         }
         assert_eq!(WolfState::parse("?"), WolfState::Offline);
     }

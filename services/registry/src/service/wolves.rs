@@ -19,7 +19,7 @@ use super::heartbeat::{Answers, answers, proto_duration};
 use super::{Registry, WolfHandler};
 use crate::domain::access::{sees_wolf, wolf_not_found};
 use crate::domain::time::Micros;
-use crate::store::{PageRequest, Registration, WolfScope, invalid_key};
+use crate::store::{PageRequest, Registration, WolfRow, WolfScope, invalid_key};
 use crate::watch::{Event, WatchStream, WatchedWolf};
 
 #[tonic::async_trait]
@@ -120,7 +120,7 @@ impl Registry {
         let scope_name = format!("ListWolves {who}");
         let page = PageRequest::new(message.page_size, &message.page_token, scope_name)?;
         let page = self.database.list_wolves(&scope, &page).await?;
-        let wolves: Result<Vec<_>, _> = page.rows.iter().map(|row| row.to_proto()).collect();
+        let wolves: Result<Vec<_>, _> = page.rows.iter().map(WolfRow::to_proto).collect();
         Ok(ListWolvesResponse { wolves: wolves?, next_page_token: page.next })
     }
 

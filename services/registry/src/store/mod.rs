@@ -9,6 +9,8 @@ mod migrations;
 mod revocations;
 mod settings;
 mod signing_keys;
+#[cfg(test)]
+mod tests;
 mod users;
 mod wolf_liveness;
 mod wolves;

@@ -9,10 +9,11 @@
 use std::collections::HashSet;
 
 use sea_orm::{
-    ColumnTrait as _, Condition, EntityTrait as _, FromQueryResult, QueryFilter as _,
-    QuerySelect as _,
+    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, FromQueryResult,
+    QueryFilter as _, QuerySelect as _,
     sea_query::{Expr, ExprTrait as _},
 };
+use wolfpack_store::Engine;
 use wolfpack_types::{InstanceId, WolfId};
 
 use super::entity::wolf;
@@ -88,22 +89,24 @@ impl Database {
         measured: Measurement,
         timing: Timing,
     ) -> Result<Beat> {
-        let now = self.now().await?;
-        let done = wolf::Entity::update_many()
-            .col_expr(wolf::Column::LastHeartbeatTime, Expr::value(now.0))
-            .col_expr(wolf::Column::EngineFault, Expr::value(measured.engine_fault))
-            .col_expr(wolf::Column::UsedCpuMilli, Expr::value(measured.cpu_milli))
-            .col_expr(wolf::Column::UsedMemoryBytes, Expr::value(measured.memory_bytes))
-            .col_expr(wolf::Column::UsedDiskBytes, Expr::value(measured.disk_bytes))
-            .col_expr(wolf::Column::UsedPids, Expr::value(measured.pids))
-            .col_expr(wolf::Column::RunningSandboxes, Expr::value(measured.running_sandboxes))
-            .filter(wolf::Column::Id.eq(id.as_str()))
-            .filter(wolf::Column::HeartbeatStream.eq(stream))
-            .filter(wolf::Column::DeleteTime.is_null())
-            .exec(self.conn())
-            .await?;
+        let (now, kept) = match self.store.engine() {
+            // Its one writer is queued for in order by transactions only.
+            Engine::Sqlite => {
+                self.tx((id.clone(), measured), move |t, (id, measured)| {
+                    Box::pin(async move {
+                        let now = t.now().await?;
+                        Ok((now, renew(t.tx, &id, stream, measured, now).await?))
+                    })
+                })
+                .await?
+            }
+            Engine::Postgres => {
+                let now = self.now().await?;
+                (now, renew(self.conn(), id, stream, measured, now).await?)
+            }
+        };
         let Some(row) = live(self.conn(), id).await? else { return Ok(Beat::Unknown) };
-        if done.rows_affected == 0 {
+        if !kept {
             return Ok(Beat::Superseded);
         }
         if !row.is_stale(now, timing) {
@@ -217,6 +220,30 @@ impl Database {
             .all(self.conn())
             .await?)
     }
+}
+
+/// Writes the columns of a beat, if the stream still holds the lease.
+async fn renew(
+    conn: &impl ConnectionTrait,
+    id: &WolfId,
+    stream: i64,
+    measured: Measurement,
+    now: Micros,
+) -> Result<bool> {
+    let done = wolf::Entity::update_many()
+        .col_expr(wolf::Column::LastHeartbeatTime, Expr::value(now.0))
+        .col_expr(wolf::Column::EngineFault, Expr::value(measured.engine_fault))
+        .col_expr(wolf::Column::UsedCpuMilli, Expr::value(measured.cpu_milli))
+        .col_expr(wolf::Column::UsedMemoryBytes, Expr::value(measured.memory_bytes))
+        .col_expr(wolf::Column::UsedDiskBytes, Expr::value(measured.disk_bytes))
+        .col_expr(wolf::Column::UsedPids, Expr::value(measured.pids))
+        .col_expr(wolf::Column::RunningSandboxes, Expr::value(measured.running_sandboxes))
+        .filter(wolf::Column::Id.eq(id.as_str()))
+        .filter(wolf::Column::HeartbeatStream.eq(stream))
+        .filter(wolf::Column::DeleteTime.is_null())
+        .exec(conn)
+        .await?;
+    Ok(done.rows_affected > 0)
 }
 
 async fn judge_and_write(

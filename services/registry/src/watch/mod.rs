@@ -11,6 +11,8 @@
 mod feed;
 mod sources;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use feed::{Change, Feed, FeedConfig, Source};
 pub(crate) use sources::{Revocations, WatchedWolf, Wolves};

@@ -1,0 +1,173 @@
+//! Feeds over rows that the test writes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt as _;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use wolfpack_rpc::error::from_status;
+use wolfpack_types::Reason;
+
+use super::*;
+use crate::store;
+
+#[derive(Clone, Default)]
+struct Rows(Arc<Mutex<Vec<(String, i64, bool)>>>, Arc<Mutex<i64>>);
+
+impl Rows {
+    fn put(&self, key: &str, revision: i64, deleted: bool) {
+        let mut rows = self.0.lock();
+        rows.retain(|(other, ..)| other != key);
+        rows.push((key.to_owned(), revision, deleted));
+    }
+}
+
+#[async_trait]
+impl Source for Rows {
+    type Row = ();
+
+    async fn current(&self) -> Result<i64, store::Error> {
+        Ok(self.0.lock().iter().map(|row| row.1).max().unwrap_or(0))
+    }
+
+    async fn after(&self, revision: i64) -> Result<Vec<Change<()>>, store::Error> {
+        let mut rows: Vec<_> =
+            self.0.lock().iter().filter(|row| row.1 > revision).cloned().collect();
+        rows.sort_by_key(|row| row.1);
+        Ok(rows
+            .into_iter()
+            .map(|(key, revision, deleted)| Change { key, revision, row: Arc::new(()), deleted })
+            .collect())
+    }
+
+    async fn floor(&self) -> Result<i64, store::Error> {
+        Ok(*self.1.lock())
+    }
+
+    fn is_over(&self, change: &Change<()>) -> bool {
+        change.key == "over"
+    }
+}
+
+const BOUNDS: FeedConfig =
+    FeedConfig { poll: Duration::from_millis(5), queue: 3, bookmark: Duration::from_millis(50) };
+
+async fn feed(rows: &Rows) -> (Arc<Feed<Rows>>, CancellationToken) {
+    let feed = Feed::open(rows.clone(), BOUNDS).await.unwrap();
+    let token = CancellationToken::new();
+    let (running, stop) = (Arc::clone(&feed), token.clone());
+    tokio::spawn(async move { running.run(stop).await.unwrap() });
+    (feed, token)
+}
+
+/// Events as short text: `a@1`, `-a@2` for a deletion, `=3` and `.3` for marks.
+async fn watch(feed: &Arc<Feed<Rows>>, resume: i64) -> Result<WatchStream<String>, Reason> {
+    WatchStream::begin(Arc::clone(feed), resume, |event| {
+        Ok(Some(match event {
+            Event::Change(change) => {
+                let sign = if change.deleted { "-" } else { "" };
+                format!("{sign}{}@{}", change.key, change.revision)
+            }
+            Event::Bookmark { revision, snapshot_complete: true } => format!("={revision}"),
+            Event::Bookmark { revision, .. } => format!(".{revision}"),
+        }))
+    })
+    .await
+    .map_err(|fault| fault.reason)
+}
+
+async fn next(stream: &mut WatchStream<String>) -> String {
+    let item = tokio::time::timeout(Duration::from_secs(10), stream.next()).await;
+    item.expect("an event comes").expect("the stream goes on").expect("no error")
+}
+
+#[tokio::test]
+async fn snapshot_then_changes_then_marks() {
+    let rows = Rows::default();
+    rows.put("a", 1, false);
+    rows.put("gone", 2, true);
+    rows.put("b", 3, false);
+    let (feed, token) = feed(&rows).await;
+    let mut stream = watch(&feed, 0).await.unwrap();
+    assert_eq!([next(&mut stream).await, next(&mut stream).await], ["a@1", "b@3"]);
+    assert_eq!([next(&mut stream).await, next(&mut stream).await], ["=3", ".3"]);
+    rows.put("a", 4, true);
+    rows.put("c", 5, false);
+    let mut told = vec![next(&mut stream).await];
+    while told.last().is_some_and(|last| last != "c@5") {
+        told.push(next(&mut stream).await);
+    }
+    told.retain(|event| !event.starts_with('.'));
+    assert_eq!(told, ["-a@4", "c@5"]);
+    token.cancel();
+}
+
+#[tokio::test]
+async fn resuming_tells_what_changed_since_deletions_too() {
+    let rows = Rows::default();
+    rows.put("a", 1, false);
+    rows.put("gone", 2, true);
+    rows.put("b", 3, false);
+    let (feed, token) = feed(&rows).await;
+    let mut stream = watch(&feed, 1).await.unwrap();
+    assert_eq!([next(&mut stream).await, next(&mut stream).await], ["-gone@2", "b@3"]);
+    assert_eq!(next(&mut stream).await, "=3");
+    // From the newest on, nothing is sent twice.
+    assert_eq!(next(&mut watch(&feed, 3).await.unwrap()).await, "=3");
+    *rows.1.lock() = 2;
+    assert_eq!(watch(&feed, 1).await.err(), Some(Reason::RevisionCompacted));
+    assert!(watch(&feed, 2).await.is_ok());
+    feed.forget().await.unwrap();
+    assert_eq!(next(&mut watch(&feed, 2).await.unwrap()).await, "b@3");
+    token.cancel();
+}
+
+#[tokio::test]
+async fn a_revision_of_the_future_is_waited_for_and_then_refused() {
+    let rows = Rows::default();
+    rows.put("a", 1, false);
+    let (feed, token) = feed(&rows).await;
+    let late = rows.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        late.put("b", 7, false);
+    });
+    assert_eq!(next(&mut watch(&feed, 7).await.unwrap()).await, "=7");
+    assert_eq!(watch(&feed, 8).await.err(), Some(Reason::RevisionCompacted));
+    token.cancel();
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_cut_off_and_others_are_not() {
+    let rows = Rows::default();
+    let (feed, token) = feed(&rows).await;
+    let mut slow = watch(&feed, 0).await.unwrap();
+    let mut quick = watch(&feed, 0).await.unwrap();
+    assert_eq!([next(&mut slow).await, next(&mut quick).await], ["=0", "=0"]);
+    for revision in 1..=10 {
+        rows.put(&format!("k{revision}"), revision, false);
+        while next(&mut quick).await != format!("k{revision}@{revision}") {}
+    }
+    let fault = from_status(&slow.next().await.unwrap().unwrap_err());
+    assert_eq!(fault.reason, Reason::WatcherTooSlow);
+    assert!(slow.next().await.is_none());
+    assert_eq!(feed.watchers(), 1);
+    drop(quick);
+    assert_eq!(feed.forget().await.unwrap(), 0);
+    assert_eq!(feed.watchers(), 0);
+    token.cancel();
+}
+
+#[tokio::test]
+async fn what_is_over_is_forgotten() {
+    let rows = Rows::default();
+    rows.put("over", 1, false);
+    rows.put("stays", 2, false);
+    let (feed, token) = feed(&rows).await;
+    assert!(feed.get("over").is_some());
+    assert_eq!(feed.forget().await.unwrap(), 1);
+    assert!(feed.get("over").is_none() && feed.get("stays").is_some());
+    token.cancel();
+}
