@@ -42,6 +42,7 @@ impl std::fmt::Debug for Dialer {
 impl Dialer {
     /// A dialer that uses this channel to a broker.
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "the channel becomes the dialer's own")]
     pub fn new(broker: RpcChannel) -> Self {
         Self { broker: broker.without_deadline() }
     }

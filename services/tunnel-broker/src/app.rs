@@ -15,6 +15,8 @@ use wolfpack_runtime::{BoxError, Context};
 use wolfpack_tunnel::grpc::{ATTACH_PATH, CARRY_PATH, DIAL_PATH};
 
 use crate::config::Config;
+use crate::data_plane;
+use crate::files;
 use crate::follow::{follow_revocations, follow_wolves};
 use crate::metrics::Metrics;
 use crate::policy::{HEARTBEAT, POLICY, REGISTER_WOLF, RENEW_CERTIFICATE};
@@ -88,6 +90,7 @@ impl App {
             None => None,
         };
         let broker = Arc::new(Broker::new(config.limits.clone()));
+        files::say_limit();
         Ok(Self { config, context, broker, registry, authority, internal, agents, admin })
     }
 
@@ -121,25 +124,42 @@ impl App {
             drain: drain + 2 * AFTER_DRAIN,
             ..profile
         };
-        let internal = Server::builder(&context, POLICY, authority.clone())
-            .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
-            .add_raw(DIAL_PATH, Raw::new(DialMethod::new(broker.clone(), metrics)))
-            .announce("wolfpack.tunnel.v1.DialService")
-            .add_service(TunnelServiceServer::new(Tunnels::new(broker.clone())))
-            .listen(internal, patient(Profile::internal()))
-            .build();
         let supervisor = context.supervisor.clone();
         let forward = Forward::to(&registry).on_behalf_of_wolves();
-        let agents = Server::builder(&context, POLICY, authority)
-            .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
-            .add_raw(ATTACH_PATH, Raw::new(AttachMethod::new(broker.clone(), supervisor.clone())))
-            .add_raw(CARRY_PATH, Raw::new(CarryMethod::new(broker.clone())))
-            .announce("wolfpack.tunnel.v1.AgentTunnelService")
-            .add_raw(REGISTER_WOLF, forward.clone())
-            .add_raw(HEARTBEAT, forward.clone())
-            .add_raw(RENEW_CERTIFICATE, forward)
-            .listen(agents, patient(Profile { rate_limit: Some(AGENT_RATE), ..Profile::agent() }))
-            .build();
+        let serve_internal = |listener| {
+            let dial = Raw::new(DialMethod::new(broker.clone(), metrics.clone()));
+            Server::builder(&context, POLICY, authority.clone())
+                .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
+                .add_raw(DIAL_PATH, dial)
+                .announce("wolfpack.tunnel.v1.DialService")
+                .add_service(TunnelServiceServer::new(Tunnels::new(broker.clone())))
+                .listen(listener, patient(Profile::internal()))
+                .build()
+        };
+        let serve_agents = |listener| {
+            let attach = Raw::new(AttachMethod::new(broker.clone(), supervisor.clone()));
+            Server::builder(&context, POLICY, authority.clone())
+                .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
+                .add_raw(ATTACH_PATH, attach)
+                .add_raw(CARRY_PATH, Raw::new(CarryMethod::new(broker.clone())))
+                .announce("wolfpack.tunnel.v1.AgentTunnelService")
+                .add_raw(REGISTER_WOLF, forward.clone())
+                .add_raw(HEARTBEAT, forward.clone())
+                .add_raw(RENEW_CERTIFICATE, forward.clone())
+                .listen(
+                    listener,
+                    patient(Profile { rate_limit: Some(AGENT_RATE), ..Profile::agent() }),
+                )
+                .build()
+        };
+        let mut shares = Vec::new();
+        for _ in 1..config.data_threads {
+            let share = (internal.try_clone()?, agents.try_clone()?);
+            shares.push(vec![serve_internal(share.0), serve_agents(share.1)]);
+        }
+        let (internal, agents) = (serve_internal(internal), serve_agents(agents));
+        let health = internal.health();
+        shares.push(vec![internal, agents]);
 
         let (channel, state, stop) = (registry.clone(), broker.clone(), supervisor.token());
         supervisor.spawn_restarting("tunnel_revocations", move || {
@@ -157,7 +177,7 @@ impl App {
             }
         });
         if let Some(admin) = admin {
-            let (context, health) = (context.clone(), internal.health());
+            let context = context.clone();
             supervisor.spawn_essential("tunnel_admin", async move {
                 admin.serve(&context, health).await
             });
@@ -169,7 +189,7 @@ impl App {
             broker.drain(drain).await;
             Ok(())
         };
-        tokio::try_join!(internal.serve(), agents.serve(), drained)?;
+        tokio::try_join!(data_plane::run(shares, config.data_threads > 0), drained)?;
         Ok(())
     }
 }

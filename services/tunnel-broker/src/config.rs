@@ -10,6 +10,9 @@ use wolfpack_runtime::{HasTelemetry, TelemetryConfig};
 
 use crate::state::Limits;
 
+/// More threads than this only contend.
+const MAX_DATA_THREADS: usize = 256;
+
 /// Everything that can be set. Environment:
 /// `WOLFPACK_TUNNEL_BROKER__SECTION__KEY`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Config {
     /// Where `/metrics` and `/healthz` are served over plain HTTP; absent for
     /// nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Threads of the data plane, each with a runtime of its own: 0 for none,
+    /// then it shares the runtime of the process. Default: half the cores.
+    pub data_threads: usize,
     /// Bounds.
     pub limits: Limits,
     /// How long connections may go on after a stop began. Default: 10 min.
@@ -44,6 +50,8 @@ impl Default for Config {
             tls: None,
             registry: PeerConfig::at("https://127.0.0.1:7001"),
             metrics: None,
+            data_threads: std::thread::available_parallelism()
+                .map_or(1, |cores| cores.get().div_ceil(2)),
             limits: Limits::default(),
             drain: Duration::from_secs(600),
             telemetry: TelemetryConfig::default(),
@@ -58,6 +66,9 @@ impl Validate for Config {
             faults.push(
                 "tls is missing: agents are known by certificate or token, and neither is taken without it".to_owned(),
             );
+        }
+        if self.data_threads > MAX_DATA_THREADS {
+            faults.push(format!("data_threads must be at most {MAX_DATA_THREADS}"));
         }
         faults.extend(self.telemetry.faults());
         faults

@@ -7,7 +7,9 @@
 
 mod app;
 pub mod config;
+mod data_plane;
 pub mod domain;
+pub mod files;
 pub mod follow;
 pub mod metrics;
 pub mod policy;

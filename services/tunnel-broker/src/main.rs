@@ -2,12 +2,13 @@
 
 use wolfpack_tunnel_broker::{App, Config};
 
-/// One stream at full speed allocates a block for each read; see
-/// `docs/adr` for the measurement.
+/// One stream at full speed allocates a block for every other read; glibc asks
+/// the kernel for each of them.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    wolfpack_tunnel_broker::files::raise_limit();
     wolfpack_runtime::process::run::<Config, _, _>(
         "tunnel-broker",
         "WOLFPACK_TUNNEL_BROKER",

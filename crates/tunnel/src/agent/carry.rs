@@ -1,15 +1,11 @@
 //! One Carry stream of an agent, from parking to the end of its connection.
 
-use std::collections::VecDeque;
-use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::Message as _;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
@@ -25,19 +21,17 @@ use super::carry_body::{CarryControl, CarryRequestBody, Source};
 use super::exports::Export;
 use super::listener::TunnelIo;
 use super::session::Session;
-use super::target::{TargetStream, TunnelPeer};
+use super::socket;
+use super::target::TunnelPeer;
 use crate::grpc;
 use crate::protocol::{DataMode, encode};
-use crate::stream::{ByteStream, Incoming, Item, Late, Pipe, SocketReader, late_message, reset};
+use crate::stream::{ByteStream, Incoming, Item, Pipe, reset};
 
 /// How long a target may take when the broker names no time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a caller may go on sending after the target has said all and left.
 const LINGER: Duration = Duration::from_secs(60);
-
-/// Pieces written to a socket at once.
-const GATHER: usize = 16;
 
 /// How a stream ended before it had a connection.
 #[derive(Debug)]
@@ -180,7 +174,9 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
                 () = control.gone().cancelled() => return,
             };
             let fault = match dialed {
-                Ok(Ok(stream)) => return socket(stream, open.early_data, incoming, control).await,
+                Ok(Ok(stream)) => {
+                    return socket::serve(stream, open.early_data, incoming, control).await;
+                }
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::new(Reason::DialTimeout, "the target did not answer in time"),
             };
@@ -195,33 +191,11 @@ async fn refuse(fault: Fault, incoming: Incoming, control: &CarryControl) {
     linger(incoming, control).await;
 }
 
-/// Runs a connection to a socket: the body reads it, this task writes it.
-async fn socket(
-    stream: TargetStream,
-    early: Bytes,
-    mut incoming: Incoming,
-    control: &CarryControl,
-) {
-    let TargetStream { reader, mut writer } = stream;
-    control.serve(Source::Socket(SocketReader::new(reader)));
-    let pump = pump(&mut writer, early, &mut incoming);
-    let result = tokio::select! {
-        result = pump => result,
-        () = control.gone().cancelled() => return,
-    };
-    if let Err(fault) = result {
-        control.refuse(&fault);
-    }
-    drop(writer);
-    linger(incoming, control).await;
-    control.finished().await;
-}
-
 /// Reads what still comes to its end, and drops it: letting go of the response
 /// before would reset the stream, and what is on its way to the caller would
 /// be lost. A caller that goes on sending to a target that has left is cut
 /// off after a while.
-async fn linger(mut incoming: Incoming, control: &CarryControl) {
+pub(super) async fn linger(mut incoming: Incoming, control: &CarryControl) {
     let to_end = async { while !matches!(incoming.next().await, Ok(Item::End(_)) | Err(_)) {} };
     let cut = async {
         control.finished().await;
@@ -230,118 +204,6 @@ async fn linger(mut incoming: Incoming, control: &CarryControl) {
     tokio::select! {
         () = to_end => {}
         () = cut => {}
-    }
-}
-
-/// Writes what arrives to the socket until the caller has finished.
-async fn pump(
-    writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
-    early: Bytes,
-    incoming: &mut Incoming,
-) -> Result<(), Fault> {
-    let broke = |error: std::io::Error| {
-        Fault::new(Reason::ConnectionReset, "the target broke the connection").caused_by(error)
-    };
-    let mut pieces = Pieces::default();
-    pieces.add(early);
-    loop {
-        let last = gather(incoming, &mut pieces).await?;
-        if pieces.has_remaining() {
-            match writer.write_all_buf(&mut pieces).await {
-                Ok(()) => writer.flush().await.map_err(broke)?,
-                // The target reads no more; it may still have something to say,
-                // and the body tells when it has.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(broke(error)),
-            }
-        }
-        if last {
-            // A target that is gone already needs no goodbye.
-            let _ = writer.shutdown().await;
-            return Ok(());
-        }
-    }
-}
-
-/// Collects what is there, waiting only while there is nothing; true after the
-/// caller's fin.
-async fn gather(incoming: &mut Incoming, pieces: &mut Pieces) -> Result<bool, Fault> {
-    std::future::poll_fn(|cx| {
-        while pieces.queue.len() < GATHER {
-            let item = match incoming.poll_next(cx) {
-                Poll::Ready(item) => item,
-                Poll::Pending if pieces.queue.is_empty() => return Poll::Pending,
-                Poll::Pending => break,
-            };
-            match item {
-                Ok(Item::Data(bytes)) => pieces.add(bytes),
-                Ok(Item::Message(bytes)) => match late_message(bytes) {
-                    Late::Fin => return Poll::Ready(Ok(true)),
-                    Late::Data(bytes) => pieces.add(bytes),
-                    Late::Reset(frame) => {
-                        return Poll::Ready(Err(crate::reasons::from_reset(&frame)));
-                    }
-                    Late::Opened | Late::Other => {
-                        return Poll::Ready(Err(reset("the broker broke the protocol")));
-                    }
-                },
-                Ok(Item::End(Some(status))) => return Poll::Ready(Err(from_status(&status))),
-                Ok(Item::End(None)) => return Poll::Ready(Err(reset("the connection was cut"))),
-                Err(error) => {
-                    return Poll::Ready(Err(reset("the connection was cut").caused_by(error)));
-                }
-            }
-        }
-        Poll::Ready(Ok(false))
-    })
-    .await
-}
-
-/// Pieces that leave with one vectored write.
-#[derive(Default)]
-struct Pieces {
-    queue: VecDeque<Bytes>,
-    bytes: usize,
-}
-
-impl Pieces {
-    fn add(&mut self, piece: Bytes) {
-        if !piece.is_empty() {
-            self.bytes += piece.len();
-            self.queue.push_back(piece);
-        }
-    }
-}
-
-impl Buf for Pieces {
-    fn remaining(&self) -> usize {
-        self.bytes
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.queue.front().map_or(&[], |piece| piece)
-    }
-
-    fn chunks_vectored<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
-        let mut used = 0;
-        for (slot, piece) in out.iter_mut().zip(&self.queue) {
-            *slot = IoSlice::new(piece);
-            used += 1;
-        }
-        used
-    }
-
-    fn advance(&mut self, mut count: usize) {
-        self.bytes -= count;
-        while count > 0 {
-            let Some(front) = self.queue.front_mut() else { return };
-            if front.len() > count {
-                front.advance(count);
-                return;
-            }
-            count -= front.len();
-            self.queue.pop_front();
-        }
     }
 }
 

@@ -6,6 +6,7 @@ mod carry_body;
 mod exports;
 mod listener;
 mod session;
+mod socket;
 mod target;
 
 use std::sync::Arc;

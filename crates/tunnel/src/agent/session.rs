@@ -93,7 +93,12 @@ impl Session {
             let answers = !dial_id.is_empty();
             if let Ended::Failed(fault) = carry(session.clone(), dial_id, cancel).await {
                 tracing::debug!(reason = %fault.reason, answers, "a carry stream failed: {}", fault.message);
-                *session.paused_until.lock() = Some(Instant::now() + PARK_PAUSE);
+                if !answers {
+                    let mut paused = session.paused_until.lock();
+                    let until = Instant::now() + PARK_PAUSE;
+                    // A pause for good, as the broker leaves, stays.
+                    *paused = Some(paused.map_or(until, |paused| paused.max(until)));
+                }
                 if fault.reason == Reason::SessionUnknown {
                     // The broker forgot us; attach again.
                     session.token.cancel();

@@ -270,7 +270,8 @@ mod tests {
     fn item() -> impl Strategy<Value = Item> {
         prop_oneof![
             prop::collection::vec(any::<u8>(), 0..300).prop_map(Item::Data),
-            prop::collection::vec(any::<u8>(), 20_000..40_000).prop_map(Item::Data),
+            (20_000_usize..40_000, any::<u8>())
+                .prop_map(|(length, byte)| Item::Data(vec![byte; length])),
             // A message of another field, so that it is never taken for data.
             prop::collection::vec(any::<u8>(), 0..300).prop_map(Item::Message),
         ]

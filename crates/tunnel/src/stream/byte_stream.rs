@@ -78,7 +78,7 @@ impl ByteStream {
                         self.fail(crate::reasons::from_reset(&frame));
                     }
                     Late::Opened | Late::Other => {
-                        self.fail(reset("the other side broke the protocol"))
+                        self.fail(reset("the other side broke the protocol"));
                     }
                 },
                 Ok(Item::End(Some(status))) if status.code() != tonic::Code::Ok => {

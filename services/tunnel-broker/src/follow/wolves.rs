@@ -30,9 +30,9 @@ pub async fn follow(registry: RpcChannel, broker: Arc<Broker>) -> Result<(), Box
                 if let Some(seen) = &mut snapshot {
                     seen.insert(id.clone());
                 }
-                broker.set_owner(id, Some(owner));
+                broker.set_owner(&id, Some(owner));
             }
-            Some(Event::Deleted(name)) => broker.set_owner(WolfId::from_name(&name)?, None),
+            Some(Event::Deleted(name)) => broker.set_owner(&WolfId::from_name(&name)?, None),
             Some(Event::Bookmark(mark)) => {
                 if mark.snapshot_complete
                     && let Some(seen) = snapshot.take()

@@ -91,7 +91,7 @@ impl DialMethod {
             metrics.connection_ended(end.fault.as_ref());
             drop((counted, permit));
         });
-        let _ = key.set(session.remember(link.downgrade()));
+        let _ = key.set(session.remember(&link.downgrade()));
         let opened = DialResponse {
             frame: Some(dial_response::Frame::Opened(DialOpened {
                 connection_id: dialing.connection_id.clone(),

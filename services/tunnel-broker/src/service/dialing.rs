@@ -39,9 +39,11 @@ pub(super) struct Opened {
     pub(super) via: &'static str,
 }
 
-/// Why another try may help.
-enum Again {
-    /// The stream or the session died without an answer.
+/// How one try went, when it was not refused.
+enum Attempt {
+    /// The agent reached the target; over a stream that was parked or asked for.
+    Opened(CarryStream, &'static str),
+    /// The stream or the session died without an answer: another try may help.
     Died(Fault),
 }
 
@@ -61,9 +63,12 @@ impl Dialing<'_> {
             }
             let permit = session.admit()?;
             match self.attempt(&session).await? {
-                Ok((carry, via)) => return Ok(Opened { session, permit, carry, via }),
-                Err(Again::Died(fault)) => {
-                    tracing::debug!(endpoint = %self.endpoint, "a stream died under a dial; trying another: {}", fault.message);
+                Attempt::Opened(carry, via) => return Ok(Opened { session, permit, carry, via }),
+                Attempt::Died(fault) => {
+                    tracing::debug!(
+                        endpoint = %self.endpoint,
+                        "a stream died under a dial; trying another: {}", fault.message
+                    );
                     last = Some(fault);
                 }
             }
@@ -77,49 +82,45 @@ impl Dialing<'_> {
         })
     }
 
-    /// One try on one session.
-    async fn attempt(
-        &self,
-        session: &Arc<Session>,
-    ) -> Result<Result<(CarryStream, &'static str), Again>, Fault> {
-        let closed = || Err(Again::Died(Fault::new(Reason::TunnelLost, "the session ended")));
+    /// One try on one session; over as soon as the session is.
+    async fn attempt(&self, session: &Arc<Session>) -> Result<Attempt, Fault> {
+        tokio::select! {
+            biased;
+            () = session.closed().cancelled() => {
+                Ok(Attempt::Died(Fault::new(Reason::TunnelLost, "the session ended")))
+            }
+            attempt = timeout_at(self.deadline, self.open(session)) => {
+                attempt.map_err(|_| self.late())?
+            }
+        }
+    }
+
+    /// Dropping it takes the dial back, from the agent too.
+    async fn open(&self, session: &Arc<Session>) -> Result<Attempt, Fault> {
         let (mut carry, via) = match session.take_parked() {
             Some(carry) => (carry, "parked"),
-            None => {
-                let mut asked = session.ask(self.broker.limits.dial_id_lifetime)?;
-                let answer =
-                    timeout_at(self.deadline, asked.stream()).await.map_err(|_| self.late())?;
-                match answer {
-                    Some(carry) => (carry?, "asked"),
-                    None => return Ok(closed()),
+            None => match session.ask(self.broker.limits.dial_id_lifetime)?.stream().await {
+                Some(carry) => (carry?, "asked"),
+                None => {
+                    let fault =
+                        Fault::new(Reason::TunnelLost, "the agent opened no stream in time");
+                    return Ok(Attempt::Died(fault));
                 }
-            }
+            },
         };
+        let left = self.deadline.saturating_duration_since(Instant::now());
         let open = Open {
             connection_id: self.connection_id.clone(),
             target: self.target.to_string(),
-            timeout: prost_types::Duration::try_from(
-                self.deadline.saturating_duration_since(Instant::now()),
-            )
-            .ok(),
+            timeout: prost_types::Duration::try_from(left).ok(),
             traceparent: self.traceparent.clone(),
             caller: self.caller.clone(),
             early_data: self.early_data.clone(),
         };
-        let answer = tokio::select! {
-            answer = timeout_at(self.deadline, carry.open(open)) => match answer {
-                Ok(answer) => answer,
-                Err(_) => {
-                    carry.end(self.late());
-                    return Err(self.late());
-                }
-            },
-            () = session.closed().cancelled() => return Ok(closed()),
-        };
-        match answer {
-            CarryAnswer::Opened => Ok(Ok((carry, via))),
+        match carry.open(open).await {
+            CarryAnswer::Opened => Ok(Attempt::Opened(carry, via)),
             CarryAnswer::Refused(fault) => Err(fault.about(self.endpoint.to_string())),
-            CarryAnswer::Died(fault) => Ok(Err(Again::Died(fault))),
+            CarryAnswer::Died(fault) => Ok(Attempt::Died(fault)),
         }
     }
 

@@ -140,10 +140,7 @@ impl Session {
             stream.end(fault.clone());
         }
         self.dials.lock().drain();
-        let lost = match fault.reason {
-            Reason::BrokerDraining => fault.clone(),
-            _ => Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again"),
-        };
+        let lost = lost_to(fault);
         for link in std::mem::take(&mut *self.links.lock()).into_values() {
             link.abort(lost.clone());
         }
@@ -268,12 +265,12 @@ impl Session {
     }
 
     /// Keeps a connection in mind, to end it with the session; gives its key.
-    pub fn remember(&self, link: WeakLink) -> u64 {
+    pub fn remember(&self, link: &WeakLink) -> u64 {
         let key = self.next_link.fetch_add(1, Ordering::Relaxed);
         self.links.lock().insert(key, link.clone());
         if let Some(fault) = self.fault() {
             // It closed in between.
-            link.abort(fault);
+            link.abort(lost_to(&fault));
         }
         key
     }
@@ -354,6 +351,14 @@ impl Drop for AskedDial {
         if self.session.dials.lock().take(self.id.as_bytes(), Instant::now()).is_some() {
             self.session.send(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
         }
+    }
+}
+
+/// What the end of a session is to its connections.
+fn lost_to(session: &Fault) -> Fault {
+    match session.reason {
+        Reason::BrokerDraining => session.clone(),
+        _ => Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again"),
     }
 }
 

@@ -285,3 +285,33 @@ async fn owners_of_wolves_come_from_the_registry() {
         || fleet.running.broker.owner(&Endpoint::Wolf(wolf.clone())).name() == project.name();
     eventually(known, || "the owner is known".into()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attaches_and_pending_dials_are_bounded() {
+    let fleet = Fleet::with(|config| {
+        config.limits.attaches_per_second = 1;
+        config.limits.pending_dials = 3;
+    })
+    .await;
+    let agents = fleet.running.addresses.agents;
+    let wolf = WolfId::new();
+    let mut hand = attach(fleet.wolf_channel(&wolf, agents), &wolf.name()).await.unwrap();
+    let other = WolfId::new();
+    let refused = attach(fleet.wolf_channel(&other, agents), &other.name()).await;
+    assert_eq!(refused.err(), Some(Reason::HandshakesLimited));
+    // An agent that opens no streams holds up its own dials only.
+    let (endpoint, dialer) = (Endpoint::Wolf(wolf), fleet.dialer());
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (dialer, endpoint) = (dialer.clone(), endpoint.clone());
+        waiting.spawn(async move { dialer.dial(&endpoint, &target("port"), SOON).await.map(drop) });
+        hand.next_dial().await;
+    }
+    let fault = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap_err();
+    assert_eq!(fault.reason, Reason::DialsLimited);
+    // When the agent goes, they wait for it to come back, and take nothing.
+    drop(hand);
+    fleet.counts([Some(0), Some(0), None, Some(3)]).await;
+    waiting.shutdown().await;
+    fleet.counts([Some(0), Some(0), Some(0), Some(0)]).await;
+}

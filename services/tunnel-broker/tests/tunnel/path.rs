@@ -77,7 +77,7 @@ async fn half_close_is_exact_both_ways_in_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parked_dial_costs_one_round_trip_and_early_data_half_of_one() {
     let fleet = Fleet::start().await;
-    let one_way = Duration::from_millis(100);
+    let one_way = Duration::from_millis(400);
     let relay = Relay::start(fleet.running.addresses.agents, one_way).await;
     let wolf = WolfId::new();
     let config = AgentTunnelConfig::new(Endpoint::Wolf(wolf.clone()), "test");
@@ -191,4 +191,110 @@ async fn refusals_of_the_agent_reach_the_caller_with_their_reason() {
         assert_eq!(fault.reason, reason, "{name}: {fault}");
     }
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generated_client_speaks_dial_and_may_end_without_fin() {
+    use futures::StreamExt as _;
+    use wolfpack_proto::tunnel::v1::dial_service_client::DialServiceClient;
+    use wolfpack_proto::tunnel::v1::{DialOpen, DialRequest, dial_request, dial_response};
+
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(echo().await).await;
+    let mut client = DialServiceClient::new(fleet.service_channel("sandbox-manager"));
+    let open = DialOpen {
+        endpoint: endpoint.to_string(),
+        target: "port".to_owned(),
+        early_data: Bytes::from_static(b"first "),
+        timeout: None,
+    };
+    let frames = [
+        dial_request::Frame::Open(open),
+        dial_request::Frame::Data(Bytes::from_static(b"second ")),
+        dial_request::Frame::Data(Bytes::new()),
+        dial_request::Frame::Data(Bytes::from(vec![b'x'; 300_000])),
+    ];
+    let requests = futures::stream::iter(frames).map(|frame| DialRequest { frame: Some(frame) });
+    let mut answers = client.dial(requests).await.unwrap().into_inner();
+    let mut data = Vec::new();
+    let mut order = Vec::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        match answer.frame.unwrap() {
+            dial_response::Frame::Opened(opened) => {
+                assert!(!opened.connection_id.is_empty());
+                order.push("opened");
+            }
+            dial_response::Frame::Data(bytes) => data.extend_from_slice(&bytes),
+            dial_response::Frame::Fin(_) => order.push("fin"),
+        }
+    }
+    assert_eq!(order, ["opened", "fin"]);
+    assert_eq!(data.len(), 300_000 + 13);
+    assert!(data.starts_with(b"first second xxx"));
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+
+    // What does not begin with open, or is malformed, is refused with a reason.
+    let wrong = [dial_request::Frame::Data(Bytes::from_static(b"x"))];
+    let requests = futures::stream::iter(wrong).map(|frame| DialRequest { frame: Some(frame) });
+    let status = client.dial(requests).await.unwrap_err();
+    assert_eq!(wolfpack_rpc::from_status(&status).reason, Reason::FirstMessageMissing);
+    let odd = DialOpen {
+        endpoint: "wolves/../x".to_owned(),
+        target: "port".to_owned(),
+        ..DialOpen::default()
+    };
+    let requests =
+        futures::stream::iter([DialRequest { frame: Some(dial_request::Frame::Open(odd)) }]);
+    let status = client.dial(requests).await.unwrap_err();
+    assert_eq!(wolfpack_rpc::from_status(&status).reason, Reason::RequestInvalid);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_trace_goes_from_the_caller_to_the_agent() {
+    use tracing::Instrument as _;
+    use tracing::instrument::WithSubscriber as _;
+    use wolfpack_runtime::{Context, Telemetry, TelemetryConfig, trace_context};
+
+    let traced = |name: &str| Telemetry::new(name, &TelemetryConfig::default()).unwrap();
+    let fleet = Fleet::traced(traced("tunnel-broker")).await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    let mut listener = builder.listen("port");
+    let agents = Context::with(traced("wolf-agent"));
+    attached(&builder.start(&agents.supervisor)).await;
+    let caller = traced("sandbox-manager");
+    let dialer = fleet.dialer();
+    let dial = async {
+        let span = tracing::info_span!("caller");
+        let own = trace_context::traceparent_of(&span).unwrap();
+        let stream =
+            dialer.dial(&Endpoint::Wolf(wolf), &target("port"), SOON).instrument(span).await;
+        (own, stream.unwrap())
+    };
+    let (own, _stream) = dial.with_subscriber(caller.dispatch()).await;
+    let peer = listener.accept().await.unwrap().peer().traceparent.clone();
+    assert_eq!(peer[..36], own[..36], "one trace");
+    assert_ne!(peer, own, "another span");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_threads_of_the_data_plane_serve_one_broker() {
+    for data_threads in [0, 3] {
+        let fleet = Fleet::with(|config| config.data_threads = data_threads).await;
+        let endpoint = fleet.wolf_to(sink_then_send(1 << 20).await).await;
+        for _ in 0..8 {
+            // A channel each, so that they land on different threads.
+            let mut stream = fleet.dial(&endpoint).await.unwrap();
+            let up = pattern(300_000);
+            stream.write_all(&up).await.unwrap();
+            stream.shutdown().await.unwrap();
+            assert_eq!(stream.read_u64().await.unwrap(), up.len() as u64);
+            assert_eq!(stream.read_u64().await.unwrap(), checksum(&up));
+            let mut down = Vec::new();
+            stream.read_to_end(&mut down).await.unwrap();
+            assert!(down == pattern(1 << 20));
+        }
+        let report = fleet.running.stop().await;
+        assert_eq!(report.aborted, Vec::<&str>::new(), "{data_threads} threads");
+    }
 }

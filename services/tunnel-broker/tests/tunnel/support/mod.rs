@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use wolfpack_rpc::{Authority, ClientTls, PeerConfig, RpcChannel};
-use wolfpack_runtime::{Context, ShutdownReport};
+use wolfpack_runtime::{Context, ShutdownReport, Telemetry};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, Builder, Dialer, TunnelStream};
 use wolfpack_tunnel_broker::state::Broker;
 use wolfpack_tunnel_broker::{Addresses, App, Config};
@@ -88,7 +88,16 @@ impl Fleet {
         Self::with(|_| {}).await
     }
 
+    /// A fleet whose broker has this telemetry.
+    pub(crate) async fn traced(telemetry: Telemetry) -> Self {
+        Self::build(|_| {}, Context::with(telemetry)).await
+    }
+
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(change, Context::quiet("tunnel-broker")).await
+    }
+
+    async fn build(change: impl FnOnce(&mut Config), context: Context) -> Self {
         wolfpack_runtime::install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let ca = Ca::new();
@@ -102,12 +111,15 @@ impl Fleet {
             ..Config::default()
         };
         change(&mut config);
-        let running = Self::run(config).await;
+        let running = Self::run_in(config, context).await;
         Self { folder, ca, registry, running, context: Context::quiet("test") }
     }
 
     pub(crate) async fn run(config: Config) -> Running {
-        let context = Context::quiet("tunnel-broker");
+        Self::run_in(config, Context::quiet("tunnel-broker")).await
+    }
+
+    async fn run_in(config: Config, context: Context) -> Running {
         let tls = ClientTls::load(config.tls.as_ref().unwrap()).unwrap();
         let registry = RpcChannel::to_service(&config.registry, "registry", Some(&tls)).unwrap();
         let app = App::with_authority(config, context.clone(), registry, Arc::new(Bearers))

@@ -1,0 +1,106 @@
+use super::*;
+use tokio::sync::mpsc;
+use wolfpack_types::{Principal, ProjectId};
+
+use crate::domain::hello::Introduction;
+
+fn spec(endpoint: &Endpoint, instance: &str) -> SessionSpec {
+    SessionSpec {
+        introduction: Introduction {
+            endpoint: endpoint.clone(),
+            instance: instance.to_owned(),
+            version: String::new(),
+            targets: vec!["runtime".into()],
+            max_connections: 2,
+        },
+        sandbox: None,
+        control: mpsc::channel(8).0,
+    }
+}
+
+#[test]
+fn a_late_detach_of_an_old_session_leaves_the_new_one() {
+    let broker = Broker::new(Limits::default());
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let old = broker.attach(spec(&wolf, "one")).unwrap();
+    let new = broker.attach(spec(&wolf, "two")).unwrap();
+    assert_eq!(old.fault().unwrap().reason, Reason::Superseded);
+    assert!(new.generation > old.generation);
+    broker.detach(&old, &Fault::new(Reason::TunnelLost, "late"));
+    assert!(Arc::ptr_eq(&broker.find(&wolf).unwrap(), &new));
+    assert_eq!(broker.attach(spec(&wolf, "one")).unwrap_err().reason, Reason::Superseded);
+    assert!(new.fault().is_none(), "the old one must not fight back");
+    broker.detach(&new, &Fault::new(Reason::TunnelLost, "gone"));
+    assert!(broker.find(&wolf).is_none());
+    assert_eq!(broker.counts(), [0; 4]);
+}
+
+#[test]
+fn pages_and_watches_show_only_what_the_caller_may_see() {
+    let broker = Broker::new(Limits::default());
+    let (mine, theirs) = (ProjectId::new(), ProjectId::new());
+    let wolves: Vec<WolfId> = (0..4).map(|_| WolfId::new()).collect();
+    for (at, wolf) in wolves.iter().enumerate() {
+        let project = if at % 2 == 0 { &mine } else { &theirs };
+        broker.set_owner(wolf, Some(Owner::Project(project.clone())));
+        broker.attach(spec(&Endpoint::Wolf(wolf.clone()), "one")).unwrap();
+    }
+    let user = Principal::User {
+        user: wolfpack_types::UserId::new(),
+        key: wolfpack_types::ApiKeyId::new(),
+        project: mine.clone(),
+        role: wolfpack_types::Role::Viewer,
+        platform_admin: false,
+    };
+    let see = |owner: &Owner| crate::domain::access::may_see(&user, owner);
+    let first = broker.list(None, 1, see);
+    assert_eq!(first.len(), 1);
+    let rest = broker.list(Some(&first[0].endpoint), 10, see);
+    assert_eq!(rest.len(), 1);
+    assert!(rest[0].endpoint > first[0].endpoint);
+    assert!(first.iter().chain(&rest).all(|tunnel| tunnel.project == mine.name()));
+    assert_eq!(broker.watch().tunnels.len(), 4);
+    assert_eq!(broker.watch().revision, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dial_waits_for_its_endpoint_and_not_longer() {
+    let broker = Arc::new(Broker::new(Limits::default()));
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let soon = tokio::time::Instant::now() + Duration::from_secs(2);
+    assert_eq!(broker.wait_for(&wolf, soon).await.unwrap_err().reason, Reason::DialTimeout);
+    let waits = {
+        let (broker, wolf) = (broker.clone(), wolf.clone());
+        tokio::spawn(async move {
+            broker.wait_for(&wolf, tokio::time::Instant::now() + Duration::from_secs(60)).await
+        })
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    broker.attach(spec(&wolf, "one")).unwrap();
+    assert!(waits.await.unwrap().is_ok());
+    assert_eq!(broker.waiting.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_of_an_agent_are_bounded_and_a_dropped_ask_is_taken_back() {
+    let broker = Broker::new(Limits::default());
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let (control, mut messages) = mpsc::channel(8);
+    let session = broker.attach(SessionSpec { control, ..spec(&wolf, "one") }).unwrap();
+    let permits = (session.admit().unwrap(), session.admit().unwrap());
+    assert_eq!(session.admit().unwrap_err().reason, Reason::DialsLimited);
+    drop(permits);
+    assert!(session.admit().is_ok());
+
+    let asked = session.ask(Duration::from_secs(10)).unwrap();
+    let Some(Message::Dial(dial)) = messages.recv().await.unwrap().message else {
+        panic!("no dial")
+    };
+    assert_eq!(dial.dial_id.len(), 16);
+    drop(asked);
+    let Some(Message::CancelDial(cancel)) = messages.recv().await.unwrap().message else {
+        panic!("no cancel")
+    };
+    assert_eq!(cancel.dial_id, dial.dial_id);
+    assert_eq!(session.pending(), 0);
+}
