@@ -1,1 +1,13 @@
-fn main() {}
+//! The users' public port: gRPC by path, reflection, health, screenshots for curl.
+
+use std::process::ExitCode;
+
+use wolfpack_gateway::{App, Config};
+
+fn main() -> ExitCode {
+    wolfpack_runtime::process::run::<Config, _, _>(
+        "gateway",
+        "WOLFPACK_GATEWAY",
+        |config, context| async { App::build(config, context).await?.run().await },
+    )
+}

@@ -1,0 +1,155 @@
+//! Configuration of the gateway.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use wolfpack_rpc::client::PeerConfig;
+use wolfpack_rpc::tls::TlsConfig;
+use wolfpack_runtime::config::Validate;
+use wolfpack_runtime::{HasTelemetry, TelemetryConfig};
+
+/// Everything the gateway can be told.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The public listener, with TLS.
+    pub listen: SocketAddr,
+    /// The certificate users see. Absent: that of `tls`.
+    pub public_tls: Option<TlsConfig>,
+    /// The gateway's identity among the services.
+    pub tls: Option<TlsConfig>,
+    /// A listener without TLS, for grpcurl, browsers and curl on this machine;
+    /// none when absent.
+    pub plaintext: Option<SocketAddr>,
+    /// Allows `plaintext` on an address that other machines reach: keys and
+    /// everything else then cross the network readable. `/metrics` is not
+    /// served there.
+    pub plaintext_beyond_loopback: bool,
+    /// Where `/metrics` and `/healthz` are served without TLS for operators;
+    /// nowhere when absent.
+    pub metrics: Option<SocketAddr>,
+    /// The registry.
+    pub registry: PeerConfig,
+    /// The scheduler.
+    pub scheduler: PeerConfig,
+    /// The tunnel broker.
+    pub tunnel_broker: PeerConfig,
+    /// The sandbox manager.
+    pub sandbox_manager: PeerConfig,
+    /// Logs, traces, metrics.
+    pub telemetry: TelemetryConfig,
+    /// How often each service behind is asked whether it serves.
+    #[serde(with = "humantime_serde")]
+    pub health_interval: Duration,
+    /// How long a screenshot over HTTP may take.
+    #[serde(with = "humantime_serde")]
+    pub screenshot_deadline: Duration,
+    /// How long a stop waits for calls that run.
+    #[serde(with = "humantime_serde")]
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let peer = |port: u16| PeerConfig::at(format!("https://127.0.0.1:{port}"));
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8443)),
+            public_tls: None,
+            tls: None,
+            plaintext: None,
+            plaintext_beyond_loopback: false,
+            metrics: None,
+            registry: peer(7001),
+            scheduler: peer(7002),
+            tunnel_broker: peer(7003),
+            sandbox_manager: peer(7004),
+            telemetry: TelemetryConfig::default(),
+            health_interval: Duration::from_secs(2),
+            screenshot_deadline: Duration::from_secs(20),
+            drain: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Config {
+    /// The certificate users see.
+    #[must_use]
+    pub fn public_tls(&self) -> Option<&TlsConfig> {
+        self.public_tls.as_ref().or(self.tls.as_ref())
+    }
+
+    /// What is wrong with the plaintext listener, if anything.
+    #[must_use]
+    pub fn plaintext_fault(&self) -> Option<String> {
+        let address = self.plaintext?;
+        (!address.ip().is_loopback() && !self.plaintext_beyond_loopback).then(|| {
+            format!(
+                "plaintext is {address}, which other machines reach: api keys would cross the \
+                 network readable; use 127.0.0.1 or set plaintext_beyond_loopback = true"
+            )
+        })
+    }
+}
+
+impl Validate for Config {
+    fn faults(&self) -> Vec<String> {
+        let mut faults = self.telemetry.faults();
+        faults.extend(self.plaintext_fault());
+        if self.public_tls().is_none() {
+            faults.push(
+                "tls is not set; write tls.certificate_file, tls.key_file and tls.roots_file"
+                    .to_owned(),
+            );
+        }
+        for (key, time) in [
+            ("health_interval", self.health_interval),
+            ("screenshot_deadline", self.screenshot_deadline),
+        ] {
+            if time.is_zero() {
+                faults.push(format!("{key} is zero; write a time such as 2s"));
+            }
+        }
+        for (key, peer) in [
+            ("registry", &self.registry),
+            ("scheduler", &self.scheduler),
+            ("tunnel_broker", &self.tunnel_broker),
+            ("sandbox_manager", &self.sandbox_manager),
+        ] {
+            if peer.address.is_empty() {
+                faults.push(format!("{key}.address is empty; write https://HOST:PORT"));
+            }
+        }
+        faults
+    }
+}
+
+impl HasTelemetry for Config {
+    fn telemetry(&self) -> &TelemetryConfig {
+        &self.telemetry
+    }
+
+    fn drain(&self) -> Duration {
+        self.drain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plaintext_stays_on_this_machine_unless_told_otherwise() {
+        let with = |address: &str, beyond| Config {
+            plaintext: Some(address.parse().unwrap()),
+            plaintext_beyond_loopback: beyond,
+            ..Config::default()
+        };
+        assert_eq!(with("127.0.0.1:8080", false).plaintext_fault(), None);
+        assert_eq!(with("[::1]:8080", false).plaintext_fault(), None);
+        assert!(with("0.0.0.0:8080", false).plaintext_fault().is_some());
+        assert!(with("10.1.2.3:8080", false).plaintext_fault().is_some());
+        assert_eq!(with("10.1.2.3:8080", true).plaintext_fault(), None);
+        assert_eq!(with("0.0.0.0:8080", false).faults().len(), 2, "and tls is missing");
+    }
+}
