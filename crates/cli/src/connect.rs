@@ -124,7 +124,7 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     fn context() -> Context {
         Context {
@@ -135,7 +135,7 @@ mod tests {
     }
 
     fn key(place: &Place) -> Option<&str> {
-        place.api_key.as_ref().map(|key| key.expose_secret())
+        place.api_key.as_ref().map(ExposeSecret::expose_secret)
     }
 
     #[test]

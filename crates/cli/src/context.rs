@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::failure::Failure;
@@ -27,7 +27,7 @@ pub struct Context {
 /// The file is private: it is where the key is kept.
 #[allow(clippy::ref_option, reason = "the signature serde asks for")]
 fn revealed<S: Serializer>(key: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
-    key.as_ref().map(|key| key.expose_secret()).serialize(to)
+    key.as_ref().map(ExposeSecret::expose_secret).serialize(to)
 }
 
 /// `$XDG_CONFIG_HOME/wolfpack/context.toml`, or under `~/.config`.

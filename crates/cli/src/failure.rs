@@ -32,18 +32,16 @@ pub(crate) struct SandboxFailure {
     pub(crate) last_logs: String,
 }
 
-impl From<Status> for Failure {
-    fn from(status: Status) -> Self {
-        Fault::from(Wire(status)).into()
+impl SandboxFailure {
+    /// The reason, where this build knows it.
+    fn reason(&self) -> Option<Reason> {
+        Reason::parse(&self.reason)
     }
 }
 
-/// A status on its way to a fault.
-struct Wire(Status);
-
-impl From<Wire> for Fault {
-    fn from(Wire(status): Wire) -> Self {
-        wolfpack_rpc::error::from_status(&status)
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        wolfpack_rpc::from_status(&status).into()
     }
 }
 
@@ -83,7 +81,7 @@ impl Failure {
             Self::Fault(fault) => exit::of(fault.reason),
             Self::Usage(_) => exit::USAGE,
             Self::Local(_) => exit::IO,
-            Self::Sandbox(_) => exit::STATE,
+            Self::Sandbox(failure) => failure.reason().map_or(exit::STATE, exit::of),
             Self::Timeout(_) => exit::TIMEOUT,
         }
     }
@@ -142,7 +140,10 @@ impl Failure {
                     line("its last words:");
                     failure.last_logs.lines().for_each(|words| line(&format!("  {words}")));
                 }
-                line(&format!("  to do: wolfpack sandbox delete {}", failure.name));
+                if let Some(hint) = failure.reason().and_then(hint) {
+                    line(&format!("  to do: {hint}"));
+                }
+                line(&format!("  it stays to be looked at; `wolfpack sandbox delete {}` ends it", failure.name));
             }
             Self::Fault(fault) => {
                 line(&format!("error: {}: {}", fault.reason, fault.message));
@@ -214,5 +215,24 @@ mod tests {
         assert_eq!(value["error"]["reason"], "NO_WOLF_FITS");
         assert_eq!(value["error"]["retryAfterSeconds"], 3.0);
         assert_eq!(failure.exit(), exit::EXHAUSTED);
+    }
+
+    #[test]
+    fn a_sandbox_that_did_not_start_exits_by_its_reason_and_says_its_last_words() {
+        let failed = |reason: &str| {
+            Failure::Sandbox(Box::new(SandboxFailure {
+                name: "sandboxes/a".into(),
+                reason: reason.into(),
+                message: "why".into(),
+                last_logs: "one\ntwo".into(),
+            }))
+        };
+        assert_eq!(failed("NO_WOLF_FITS").exit(), exit::EXHAUSTED);
+        assert_eq!(failed("SANDBOX_EXITED").exit(), exit::STATE);
+        assert_eq!(failed("OF_A_LATER_VERSION").exit(), exit::STATE);
+        let text = failed("NO_WOLF_FITS").as_text();
+        for part in ["sandboxes/a", "NO_WOLF_FITS: why", "  one\n  two", "wolfpack explain", "sandbox delete"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
     }
 }

@@ -69,7 +69,7 @@ impl Progress {
                 Some(bar) => bar.set_message(format!("{} ({message})", stage.as_str())),
                 // A stage may come again when a wolf refused; a line tells it once.
                 None if self.shown.is_none_or(|shown| shown < *stage) => {
-                    eprintln!("{}", stage.as_str())
+                    eprintln!("{}", stage.as_str());
                 }
                 None => {}
             }

@@ -65,7 +65,7 @@ impl Parts {
                     };
                     format!("{name} failed: {why}")
                 }
-                .boxed_local()
+                .boxed()
             })
             .collect();
         match watched.next().await {

@@ -30,6 +30,7 @@ pub(super) async fn start(config: &DevConfig, fleet: &Fleet, parts: &mut Parts) 
             broker_port: 0,
             ..agent::config::RelayConfig::default()
         },
+        capacity: agent::config::CapacityConfig { cpu_milli: overcommitted_cpu(), ..Default::default() },
         telemetry: config.telemetry().clone(),
         ..agent::Config::default()
     };
@@ -41,6 +42,13 @@ pub(super) async fn start(config: &DevConfig, fleet: &Fleet, parts: &mut Parts) 
     let wolf = app.identity().wolf.name();
     parts.run("wolf-agent", context, app.run());
     Ok(wolf)
+}
+
+/// CPU time to offer: four times what is there. Sandboxes on one person's
+/// machine mostly wait; each keeps its own limit, and memory is not stretched.
+fn overcommitted_cpu() -> Option<u64> {
+    let cores = u64::try_from(std::thread::available_parallelism().ok()?.get()).ok()?;
+    cores.checked_mul(4_000)
 }
 
 async fn join_token(fleet: &Fleet) -> Result<String, BoxError> {

@@ -162,8 +162,10 @@ impl Supervisor {
     /// why; never otherwise.
     pub async fn failed(&self) -> String {
         let mut failed = self.failed.subscribe();
-        match failed.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        // The guard must not live over an await, or no task could wait for this.
+        let why = failed.wait_for(Option::is_some).await.map(|why| why.clone());
+        match why {
+            Ok(why) => why.unwrap_or_default(),
             // We hold the sender; this cannot be.
             Err(_) => std::future::pending().await,
         }

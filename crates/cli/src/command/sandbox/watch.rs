@@ -46,7 +46,7 @@ impl Watch {
                 // The server closed it, as it does when it drains.
                 Ok(None) => self.stream = None,
                 Err(failure) if failure.is(Reason::RevisionCompacted) => {
-                    (self.revision, self.stream) = (0, None)
+                    (self.revision, self.stream) = (0, None);
                 }
                 Err(failure) if failure.is_passing() || failure.is(Reason::WatcherTooSlow) => {
                     self.stream = None;
