@@ -114,8 +114,13 @@ async fn serve(
     // Listened for before anything runs: a stop that comes at once is not lost.
     let signals = Signals::listen()?;
     let reaper = Reaper::new(Adopts::Orphans);
-    let reaping = reaper.clone();
-    supervisor.spawn_essential("reaper", async move { Ok(reaping.run().await?) });
+    let (reaping, stop) = (reaper.clone(), supervisor.token());
+    supervisor.spawn_essential("reaper", async move {
+        tokio::select! {
+            reaped = reaping.run() => Ok(reaped?),
+            () = stop.cancelled() => Ok(()),
+        }
+    });
     let launcher = Launcher::new(reaper, Launcher::OWN_BINARY.into(), Arc::clone(&console));
     let user = match users::resolve("/".as_ref(), &boot.user) {
         Ok(user) => user,

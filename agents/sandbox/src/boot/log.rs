@@ -58,7 +58,7 @@ impl Log {
             let mut before = self.path.clone().into_os_string();
             before.push(".1");
             std::fs::rename(&self.path, before)?;
-            let folder = self.path.parent().unwrap_or(Path::new("/")).to_owned();
+            let folder = self.path.parent().unwrap_or_else(|| Path::new("/")).to_owned();
             *self = Self::open(&folder)?;
         }
         self.file.write_all(bytes)?;

@@ -34,7 +34,7 @@ pub(super) async fn drive(
     // However this future ends, the program does not stay behind.
     let ending = KillOnDrop::new(reaper, leader);
     let ended = CancellationToken::new();
-    let Some((sink, stdout, stderr)) = split(ends) else { return None };
+    let (sink, stdout, stderr) = split(ends)?;
     let carried = async {
         let fed = async {
             tokio::select! {

@@ -93,6 +93,12 @@ impl Reaper {
         waiting.contains_key(&leader) && rustix::process::kill_process_group(leader, signal).is_ok()
     }
 
+    /// As [`Reaper::signal_group`], for the child alone.
+    pub fn signal(&self, child: Pid, signal: Signal) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.contains_key(&child) && rustix::process::kill_process(child, signal).is_ok()
+    }
+
     /// Reaps until the process ends. Every SIGCHLD stands for any number of
     /// ends, so each one sweeps until nothing is left.
     ///

@@ -102,25 +102,35 @@ pub struct Launched {
     pub ends: Ends,
 }
 
-/// Kills a program's process group when it is dropped before the program's end
-/// was reaped, and does nothing after that.
+/// Kills a program and its process group when it is dropped before the
+/// program's end was reaped, and does nothing after that.
 #[derive(Debug)]
 pub struct KillOnDrop {
     reaper: Reaper,
     leader: Pid,
+    armed: bool,
 }
 
 impl KillOnDrop {
     /// Guards the group of `leader`, a child of `reaper`.
     #[must_use]
     pub fn new(reaper: &Reaper, leader: Pid) -> Self {
-        Self { reaper: reaper.clone(), leader }
+        Self { reaper: reaper.clone(), leader, armed: true }
+    }
+
+    /// Lets the program live.
+    pub fn disarm(mut self) {
+        self.armed = false;
     }
 }
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        self.reaper.signal_group(self.leader, rustix::process::Signal::KILL);
+        if self.armed {
+            self.reaper.signal_group(self.leader, rustix::process::Signal::KILL);
+            // Before the helper has made its session it leads no group.
+            self.reaper.signal(self.leader, rustix::process::Signal::KILL);
+        }
     }
 }
 
@@ -210,7 +220,7 @@ impl Launcher {
 
     /// Starts a program and returns once it runs: the kernel has executed it,
     /// nothing of it has run before its user and directory were right.
-    /// Dropping the future does not undo a start.
+    /// Dropping the future kills what has not got that far.
     ///
     /// # Errors
     /// When it could not be started; nothing of it is left then.
@@ -240,14 +250,15 @@ impl Launcher {
         // With it go the agent's copies of the program's side.
         drop(command);
         let (pid, end) = started.map_err(|error| Self::classify(error, launch))?;
+        let starting = KillOnDrop::new(&self.reaper, pid);
         let report = listen(report).map_err(LaunchError::Exhausted)?;
         match tokio::time::timeout(START_DEADLINE, told(report)).await {
-            Ok(None) => Ok(Launched { pid, end, ends }),
-            Ok(Some(refusal)) => Err(LaunchError::Refused(refusal)),
-            Err(_elapsed) => {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-                Err(LaunchError::Stuck)
+            Ok(None) => {
+                starting.disarm();
+                Ok(Launched { pid, end, ends })
             }
+            Ok(Some(refusal)) => Err(LaunchError::Refused(refusal)),
+            Err(_elapsed) => Err(LaunchError::Stuck),
         }
     }
 

@@ -61,11 +61,11 @@ async fn ask_all(
         match timeout(PATIENCE, ask(*server, &question)).await {
             Ok(Ok(Answer::Addresses(addresses))) => return Ok(addresses),
             Ok(Ok(Answer::Failed)) => {
-                last = Some(io::Error::other(format!("{server} could not say")))
+                last = Some(io::Error::other(format!("{server} could not say")));
             }
             Ok(Err(error)) => last = Some(error),
             Err(_elapsed) => {
-                last = Some(io::Error::new(io::ErrorKind::TimedOut, server.to_string()))
+                last = Some(io::Error::new(io::ErrorKind::TimedOut, server.to_string()));
             }
         }
     }

@@ -48,9 +48,11 @@ pub(super) async fn exec(
     let session = async move {
         match started.drive(input, sender).await {
             Some(exit) => {
-                info!(program, pid, code = exit.code(), signal = exit.signal(), "exec ended")
+                info!(program, pid, code = exit.code(), signal = exit.signal(), "exec ended");
             }
-            None => info!(program, pid, "exec was ended because its caller went away"),
+            None => {
+                info!(program, pid, "exec was ended because its caller went away");
+            }
         }
     };
     // The span is that of the call: it lasts until the program has ended.

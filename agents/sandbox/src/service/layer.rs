@@ -123,3 +123,51 @@ fn caller(request: &Request<Body>) -> Result<String, Box<Fault>> {
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| value.len() <= 128)
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt as _, service_fn};
+    use wolfpack_rpc::from_status;
+
+    use super::*;
+
+    fn peer(caller: &str) -> TunnelPeer {
+        TunnelPeer {
+            caller: caller.to_owned(),
+            connection_id: "c".to_owned(),
+            traceparent: String::new(),
+            target: "agent".to_owned(),
+        }
+    }
+
+    async fn reason(request: Request<Body>) -> Option<Reason> {
+        let served = service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let response = Guard.layer(served).oneshot(request).await.unwrap();
+        Status::from_header_map(response.headers()).map(|status| from_status(&status).reason)
+    }
+
+    #[tokio::test]
+    async fn only_the_manager_and_the_wolf_get_through() {
+        let from = |caller: &str| {
+            let mut request = Request::new(Body::empty());
+            request.extensions_mut().insert(peer(caller));
+            request
+        };
+        assert_eq!(reason(from(ALLOWED_CALLER)).await, None);
+        for other in
+            ["", "services/gateway", "users/u", "services/sandbox-manager/x", "sandboxes/s"]
+        {
+            assert_eq!(reason(from(other)).await, Some(Reason::CallerForbidden), "{other:?}");
+        }
+        let mut local = Request::new(Body::empty());
+        local.extensions_mut().insert(LocalPeer);
+        assert_eq!(reason(local).await, None);
+        assert_eq!(
+            reason(Request::new(Body::empty())).await,
+            Some(Reason::CallerForbidden),
+            "nobody"
+        );
+    }
+}

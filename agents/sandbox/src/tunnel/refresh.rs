@@ -123,3 +123,80 @@ async fn next(uplink: &Uplink, issuer: &impl Issuer, token: &Token) -> Result<To
 fn left(token: &Token) -> Duration {
     token.expires().duration_since(clock::now().max(SystemTime::UNIX_EPOCH)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::UNIX_EPOCH;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use wolfpack_rpc::ClientTls;
+
+    use super::*;
+    use crate::boot::BootDir;
+    use crate::resolve::Resolver;
+
+    /// Issued and expiring so many seconds from now.
+    fn token(issued: i64, expires: i64) -> Token {
+        let now =
+            i64::try_from(clock::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        let claims = format!(r#"{{"iat":{},"exp":{}}}"#, now + issued, now + expires);
+        Token::parse(&format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))).unwrap()
+    }
+
+    fn uplink(folder: &std::path::Path, token: &Token) -> Uplink {
+        let root = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+        let tls = ClientTls::roots_only(root.cert.pem().as_bytes()).unwrap();
+        Uplink::new(Resolver::default(), tls, BootDir::at(folder), token)
+    }
+
+    struct Answers {
+        asked: AtomicUsize,
+        fresh: Option<Token>,
+    }
+
+    #[async_trait]
+    impl Issuer for std::sync::Arc<Answers> {
+        async fn fresh(&self) -> Result<Token, Fault> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let revoked = || Fault::new(Reason::SandboxTokenRevoked, "this boot has ended");
+            self.fresh.clone().ok_or_else(revoked)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_due_token_is_replaced_everywhere_and_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, fresh) = (token(-90, 10), token(0, 3600));
+        let uplink = uplink(folder.path(), &old);
+        uplink.dir.store_token(&old).unwrap();
+        let mut shown = uplink.token.subscribe();
+        let issuer =
+            std::sync::Arc::new(Answers { asked: AtomicUsize::new(0), fresh: Some(fresh.clone()) });
+        let keeping = tokio::spawn(keep_fresh(uplink.clone(), issuer.clone(), old));
+        tokio::time::timeout(Duration::from_secs(5), shown.changed()).await.unwrap().unwrap();
+        assert_eq!(shown.borrow().expose_secret(), fresh.secret().expose_secret());
+        assert_eq!(uplink.dir.token().unwrap(), fresh);
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!(issuer.asked.load(Ordering::SeqCst), 1, "it is not due any more");
+        keeping.abort();
+    }
+
+    #[tokio::test]
+    async fn a_fresher_one_on_disk_is_taken_when_none_is_given_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = token(-90, 0);
+        let uplink = uplink(folder.path(), &old);
+        let mut shown = uplink.token.subscribe();
+        let issuer = std::sync::Arc::new(Answers { asked: AtomicUsize::new(0), fresh: None });
+        let keeping = tokio::spawn(keep_fresh(uplink.clone(), issuer.clone(), old));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(issuer.asked.load(Ordering::SeqCst), 1, "a refusal is not asked for in a loop");
+        let written = token(0, 3600);
+        uplink.dir.store_token(&written).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), shown.changed()).await.unwrap().unwrap();
+        assert_eq!(shown.borrow().expose_secret(), written.secret().expose_secret());
+        keeping.abort();
+    }
+}

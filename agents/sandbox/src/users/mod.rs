@@ -70,16 +70,15 @@ impl Databases {
         let user = if user.is_empty() { "0" } else { user };
         // A name in the database wins over the same text read as a number.
         let entry = self.users.iter().find(|entry| entry.name == user);
-        let entry =
-            match (entry, number(user)?) {
-                (Some(entry), _) => Some(entry.clone()),
-                (None, Some(uid)) => {
-                    Some(self.users.iter().find(|entry| entry.uid == uid).cloned().unwrap_or(
-                        Passwd { name: uid.to_string(), uid, gid: 0, home: "/".to_owned() },
-                    ))
-                }
-                (None, None) => None,
-            };
+        let entry = match (entry, number(user)?) {
+            (Some(entry), _) => Some(entry.clone()),
+            (None, Some(uid)) => {
+                Some(self.users.iter().find(|entry| entry.uid == uid).cloned().unwrap_or_else(
+                    || Passwd { name: uid.to_string(), uid, gid: 0, home: "/".to_owned() },
+                ))
+            }
+            (None, None) => None,
+        };
         let entry = entry.ok_or_else(|| UserError::NoUser(user.to_owned()))?;
         let (gid, groups) = match group {
             Some(group) => (self.group(group)?, Vec::new()),

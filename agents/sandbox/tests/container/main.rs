@@ -5,6 +5,8 @@
 //! It needs a Docker engine and the images `wolfpack/sandbox-base` and
 //! `wolfpack/sandbox-desktop`, which `scripts/setup engine images` make.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -50,8 +50,8 @@ async fn stdin_output_and_terminals_work_there_too() {
     }
     let container = Container::start(&Plan::base(&["sleep", "infinity"]));
     container.ready().await;
-    let bytes: Vec<u8> =
-        (0..1_000_003_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let number = |i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes()[0];
+    let bytes: Vec<u8> = (0..1_000_003).map(number).collect();
     let run = container.start(shell("cat | sha256sum")).await.unwrap();
     for chunk in bytes.chunks(32 * 1024) {
         run.stdin(chunk.to_vec()).await;

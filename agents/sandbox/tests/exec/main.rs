@@ -1,6 +1,8 @@
 //! Exec through the whole of `SandboxAgentService` on a real socket, in this
 //! process instead of PID 1: real programs, real pipes, real terminals.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 
