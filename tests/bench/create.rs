@@ -56,7 +56,10 @@ pub(crate) async fn run(pairs: usize) -> anyhow::Result<Report> {
     let server = std::env::var("WOLFPACK_SERVER").context("WOLFPACK_SERVER is not set")?;
     let key = std::env::var("WOLFPACK_API_KEY").context("WOLFPACK_API_KEY is not set")?;
     let channel = Channel::from_shared(server)?.connect().await?;
-    let client = Client { bearer: format!("Bearer {key}").parse()?, rpc: SandboxServiceClient::new(channel) };
+    let client = Client {
+        bearer: format!("Bearer {key}").parse()?,
+        rpc: SandboxServiceClient::new(channel),
+    };
     // One of each ahead, so that caches are as warm for the first row as for the last.
     docker_run().await?;
     client.create().await?;
@@ -73,7 +76,8 @@ pub(crate) async fn run(pairs: usize) -> anyhow::Result<Report> {
         });
     }
     let column = |pick: fn(&Row) -> f64| rows.iter().map(pick).collect::<Vec<_>>();
-    let quantiles = |sample: Vec<f64>| Quantiles { p50: quantile(&sample, 0.5), p95: quantile(&sample, 0.95) };
+    let quantiles =
+        |sample: Vec<f64>| Quantiles { p50: quantile(&sample, 0.5), p95: quantile(&sample, 0.95) };
     Ok(Report {
         docker_run: quantiles(column(|row| row.docker_run)),
         create: quantiles(column(|row| row.create)),
@@ -115,7 +119,8 @@ async fn docker_run() -> anyhow::Result<f64> {
         bail!("docker run ended with {}", output.status);
     }
     let id = String::from_utf8(output.stdout)?;
-    let removed = Command::new("docker").args(["rm", "-f", id.trim()]).stdout(Stdio::null()).status().await?;
+    let removed =
+        Command::new("docker").args(["rm", "-f", id.trim()]).stdout(Stdio::null()).status().await?;
     if !removed.success() {
         bail!("docker rm ended with {removed}");
     }

@@ -42,6 +42,8 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: wolfpack-bench create --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)");
+    eprintln!(
+        "usage: wolfpack-bench create --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)"
+    );
     ExitCode::from(64)
 }

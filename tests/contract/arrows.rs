@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 
-const SERVICES: [&str; 5] = ["registry", "scheduler", "tunnel-broker", "sandbox-manager", "gateway"];
+const SERVICES: [&str; 5] =
+    ["registry", "scheduler", "tunnel-broker", "sandbox-manager", "gateway"];
 const AGENTS: [&str; 2] = ["wolf-agent", "sandbox-agent"];
 
 /// Normal and build dependencies among our own crates, without the prefix `wolfpack-`.
@@ -55,7 +56,9 @@ fn arrows_point_down_and_services_never_import_each_other() {
     let mut broken = Vec::new();
     for (name, dependencies) in &graph {
         let Some(allowed) = allowed(name) else {
-            broken.push(format!("{name} is not on the map: add it to this test and to docs/architecture.md"));
+            broken.push(format!(
+                "{name} is not on the map: add it to this test and to docs/architecture.md"
+            ));
             continue;
         };
         for dependency in dependencies {

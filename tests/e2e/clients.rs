@@ -21,11 +21,18 @@ fn tool(name: &str) -> PathBuf {
 
 async fn run(command: &mut Command) -> Output {
     let limit = std::time::Duration::from_secs(120);
-    tokio::time::timeout(limit, command.kill_on_drop(true).output()).await.expect("within 120 s").unwrap()
+    tokio::time::timeout(limit, command.kill_on_drop(true).output())
+        .await
+        .expect("within 120 s")
+        .unwrap()
 }
 
 fn text(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 struct Grpcurl {
@@ -37,7 +44,13 @@ impl Grpcurl {
     async fn call(&self, arguments: &[&str], method: &str) -> Output {
         let mut command = Command::new(tool("bin/grpcurl"));
         command
-            .args(["-plaintext", "-max-time", "60", "-H", &format!("authorization: Bearer {}", self.key)])
+            .args([
+                "-plaintext",
+                "-max-time",
+                "60",
+                "-H",
+                &format!("authorization: Bearer {}", self.key),
+            ])
             .args(arguments)
             .arg(&self.address)
             .args(method.split_whitespace());
@@ -59,17 +72,24 @@ async fn grpcurl_buf_curl_and_curl_do_the_job() {
     let grpcurl = Grpcurl { address: address.clone(), key: fleet.ready().api_key.clone() };
 
     let listed = text(&grpcurl.call(&[], "list").await);
-    for service in ["sandbox.v1.SandboxService", "sandbox.v1.SandboxIoService", "registry.v1.WolfService"] {
+    for service in
+        ["sandbox.v1.SandboxService", "sandbox.v1.SandboxIoService", "registry.v1.WolfService"]
+    {
         assert!(listed.contains(&format!("wolfpack.{service}")), "{listed}");
     }
-    assert!(!listed.contains("wolfpack.agent.v1"), "agents' services are not the public's: {listed}");
+    assert!(
+        !listed.contains("wolfpack.agent.v1"),
+        "agents' services are not the public's: {listed}"
+    );
     let described = text(&grpcurl.call(&[], "describe wolfpack.sandbox.v1.SandboxService").await);
     assert!(described.contains("rpc CreateSandbox"), "{described}");
 
     let request_id = uuid::Uuid::new_v4();
     let created = grpcurl
         .json(
-            &format!(r#"{{"request_id":"{request_id}","sandbox":{{"display_name":"by-grpcurl"}}}}"#),
+            &format!(
+                r#"{{"request_id":"{request_id}","sandbox":{{"display_name":"by-grpcurl"}}}}"#
+            ),
             "wolfpack.sandbox.v1.SandboxService/CreateSandbox",
         )
         .await;
@@ -88,14 +108,24 @@ async fn grpcurl_buf_curl_and_curl_do_the_job() {
     assert!(shown.contains("aGVsbG8K") && shown.contains(r#""code": 3"#), "{shown}");
 
     let missing = grpcurl
-        .call(&["-d", r#"{"name":"sandboxes/none"}"#], "wolfpack.sandbox.v1.SandboxService/GetSandbox")
+        .call(
+            &["-d", r#"{"name":"sandboxes/none"}"#],
+            "wolfpack.sandbox.v1.SandboxService/GetSandbox",
+        )
         .await;
     let shown = text(&missing);
     assert!(!missing.status.success());
-    assert!(shown.contains("NotFound") && shown.contains("SANDBOX_NOT_FOUND") && shown.contains("wolfpack.dev"), "{shown}");
+    assert!(
+        shown.contains("NotFound")
+            && shown.contains("SANDBOX_NOT_FOUND")
+            && shown.contains("wolfpack.dev"),
+        "{shown}"
+    );
 
     let anonymous = Grpcurl { address: address.clone(), key: String::from("wp_nonsense") };
-    let shown = text(&anonymous.call(&["-d", "{}"], "wolfpack.sandbox.v1.SandboxService/ListSandboxes").await);
+    let shown = text(
+        &anonymous.call(&["-d", "{}"], "wolfpack.sandbox.v1.SandboxService/ListSandboxes").await,
+    );
     assert!(shown.contains("Unauthenticated") && shown.contains("API_KEY_INVALID"), "{shown}");
 
     let mut buf = Command::new(tool("bin/buf"));
@@ -129,7 +159,10 @@ async fn screenshot_by_curl(fleet: &DevFleet) {
     let output = run(&mut curl).await;
     let headers = text(&output).to_lowercase();
     assert!(output.status.success(), "{headers}");
-    assert!(headers.contains("content-type: image/png") && headers.contains("wolfpack-via: sandbox"), "{headers}");
+    assert!(
+        headers.contains("content-type: image/png") && headers.contains("wolfpack-via: sandbox"),
+        "{headers}"
+    );
     assert_eq!(image::open(&file).unwrap().width(), 1280);
 
     let mut curl = Command::new("curl");
@@ -153,6 +186,10 @@ async fn a_python_client_that_buf_generated_does_the_main_job() {
         .env("WOLFPACK_CA", &fleet.ready().ca)
         .env("WOLFPACK_API_KEY", &fleet.ready().api_key);
     let output = run(&mut python).await;
-    assert!(output.status.success() && text(&output).contains("python main job: ok"), "{}", text(&output));
+    assert!(
+        output.status.success() && text(&output).contains("python main job: ok"),
+        "{}",
+        text(&output)
+    );
     fleet.stop().await;
 }

@@ -20,7 +20,10 @@ async fn wolfpack(fleet: &DevFleet, arguments: &[&str]) -> Output {
         .env("WOLFPACK_SERVER", &fleet.ready().server)
         .env("WOLFPACK_API_KEY", &fleet.ready().api_key)
         .kill_on_drop(true);
-    tokio::time::timeout(Duration::from_secs(90), command.output()).await.expect("within 90 s").unwrap()
+    tokio::time::timeout(Duration::from_secs(90), command.output())
+        .await
+        .expect("within 90 s")
+        .unwrap()
 }
 
 fn out(output: &Output) -> String {
@@ -33,7 +36,9 @@ async fn the_main_job_in_one_process_with_every_hop_in_one_trace() {
     let collector = SpanCollector::start().await;
     let folder = tempfile::tempdir().unwrap();
     let endpoint = collector.endpoint();
-    let fleet = DevFleet::start(folder.path(), &[("WOLFPACK_DEV__TELEMETRY__OTLP_ENDPOINT", &endpoint)]).await;
+    let fleet =
+        DevFleet::start(folder.path(), &[("WOLFPACK_DEV__TELEMETRY__OTLP_ENDPOINT", &endpoint)])
+            .await;
     let client = fleet.client().await;
     main_job::run(&client).await;
     fleet.stop().await;
@@ -42,21 +47,37 @@ async fn the_main_job_in_one_process_with_every_hop_in_one_trace() {
 
 /// The create's trace has a span of every hop of the way of a request.
 pub(crate) async fn assert_trace(collector: &SpanCollector) {
-    let hops = ["gateway", "sandbox-manager", "scheduler", "registry", "tunnel-broker", "wolf-agent"];
+    let hops =
+        ["gateway", "sandbox-manager", "scheduler", "registry", "tunnel-broker", "wolf-agent"];
     eventually("a trace with every hop", Duration::from_secs(20), async || {
         let traces = collector.traces();
         let best = traces
             .values()
-            .filter(|spans| spans.iter().any(|span| span.name.contains("CreateSandbox") && span.service.contains("gateway")))
+            .filter(|spans| {
+                spans.iter().any(|span| {
+                    span.name.contains("CreateSandbox") && span.service.contains("gateway")
+                })
+            })
             .map(|spans| {
-                hops.into_iter().filter(|hop| spans.iter().any(|span| span.service.contains(hop))).collect::<Vec<_>>()
+                hops.into_iter()
+                    .filter(|hop| spans.iter().any(|span| span.service.contains(hop)))
+                    .collect::<Vec<_>>()
             })
             .max_by_key(Vec::len);
         anyhow::ensure!(best.as_deref() == Some(&hops), "the best trace has {best:?}");
         // Every span but the root has its parent in the same trace.
-        for spans in traces.values().filter(|spans| spans.iter().any(|span| span.name.contains("CreateSandbox"))) {
-            let roots = spans.iter().filter(|span| !spans.iter().any(|other| other.id == span.parent)).count();
-            anyhow::ensure!(roots <= 1 || spans.len() < hops.len(), "{roots} roots in one trace: {spans:#?}");
+        for spans in traces
+            .values()
+            .filter(|spans| spans.iter().any(|span| span.name.contains("CreateSandbox")))
+        {
+            let roots = spans
+                .iter()
+                .filter(|span| !spans.iter().any(|other| other.id == span.parent))
+                .count();
+            anyhow::ensure!(
+                roots <= 1 || spans.len() < hops.len(),
+                "{roots} roots in one trace: {spans:#?}"
+            );
         }
         Ok(())
     })
@@ -68,17 +89,24 @@ async fn the_command_line_does_the_main_job_and_state_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let fleet = DevFleet::start(folder.path(), &[]).await;
 
-    let wolves: Value = serde_json::from_str(&out(&wolfpack(&fleet, &["wolf", "list", "-o", "json"]).await)).unwrap();
+    let wolves: Value =
+        serde_json::from_str(&out(&wolfpack(&fleet, &["wolf", "list", "-o", "json"]).await))
+            .unwrap();
     assert!(wolves.to_string().to_lowercase().contains("online"), "{wolves}");
     let verdicts = out(&wolfpack(&fleet, &["explain", "--gpu", "1"]).await);
     assert!(verdicts.contains("GPU_ABSENT"), "{verdicts}");
 
-    let created = wolfpack(&fleet, &["sandbox", "create", "--name", "cli", "--label", "made-by=cli", "-o", "json"]).await;
+    let created = wolfpack(
+        &fleet,
+        &["sandbox", "create", "--name", "cli", "--label", "made-by=cli", "-o", "json"],
+    )
+    .await;
     let created: Value = serde_json::from_str(&out(&created)).unwrap();
     let name = created["name"].as_str().unwrap().to_owned();
     assert!(out(&wolfpack(&fleet, &["sandbox", "list"]).await).contains("cli"));
 
-    let exec = wolfpack(&fleet, &["sandbox", "exec", "cli", "--", "sh", "-c", "echo hi; exit 5"]).await;
+    let exec =
+        wolfpack(&fleet, &["sandbox", "exec", "cli", "--", "sh", "-c", "echo hi; exit 5"]).await;
     assert_eq!((exec.status.code(), exec.stdout.as_slice()), (Some(5), b"hi\n".as_slice()));
     let none = wolfpack(&fleet, &["sandbox", "get", "nobody"]).await;
     assert!(!none.status.success());
@@ -87,13 +115,14 @@ async fn the_command_line_does_the_main_job_and_state_survives_a_restart() {
     fleet.stop().await;
     let fleet = DevFleet::start(folder.path(), &[]).await;
     let client = fleet.client().await;
-    let kept = eventually("the sandbox runs after the restart", Duration::from_secs(40), async || {
-        let sandbox = client.get(&name).await?;
-        let status = sandbox.status.clone().unwrap_or_default();
-        anyhow::ensure!(status.state() == pb::SandboxState::Running, "{status:?}");
-        Ok(sandbox)
-    })
-    .await;
+    let kept =
+        eventually("the sandbox runs after the restart", Duration::from_secs(40), async || {
+            let sandbox = client.get(&name).await?;
+            let status = sandbox.status.clone().unwrap_or_default();
+            anyhow::ensure!(status.state() == pb::SandboxState::Running, "{status:?}");
+            Ok(sandbox)
+        })
+        .await;
     let outcome = eventually("exec after the restart", Duration::from_secs(40), async || {
         client.exec(&name, &["echo", "still here"], vec![]).await
     })

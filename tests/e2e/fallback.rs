@@ -19,7 +19,8 @@ async fn a_screenshot_comes_through_the_wolf_when_the_sandbox_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let fleet = ProcessFleet::start(folder.path(), Options::default()).await;
     let client = fleet.client().await;
-    let sandbox = client.run(pb::SandboxSpec { desktop: true, ..Default::default() }).await.unwrap();
+    let sandbox =
+        client.run(pb::SandboxSpec { desktop: true, ..Default::default() }).await.unwrap();
 
     let shot = screenshot(&client, &sandbox.name).await.unwrap();
     assert_eq!(shot.via, pb::TunnelPath::Sandbox as i32);
@@ -33,11 +34,16 @@ async fn a_screenshot_comes_through_the_wolf_when_the_sandbox_is_cut_off() {
     assert!(shot.image.starts_with(b"\x89PNG"));
     assert!(cut.elapsed() < Duration::from_secs(15), "{:?}", cut.elapsed());
     let outcome = client.exec(&sandbox.name, &["echo", "through the wolf"], vec![]).await.unwrap();
-    assert_eq!((outcome.stdout.as_slice(), outcome.via), (b"through the wolf\n".as_slice(), pb::TunnelPath::Wolf as i32));
+    assert_eq!(
+        (outcome.stdout.as_slice(), outcome.via),
+        (b"through the wolf\n".as_slice(), pb::TunnelPath::Wolf as i32)
+    );
 
-    let metrics = fleet.metrics("sandbox-manager").await;
+    let metrics = fleet.manager_metrics().await;
     let counted = metrics.lines().any(|line| {
-        line.starts_with("wolfpack_sandbox_reach") && line.contains("via=\"wolf\"") && !line.ends_with(" 0")
+        line.starts_with("wolfpack_sandbox_reach")
+            && line.contains("via=\"wolf\"")
+            && !line.ends_with(" 0")
     });
     assert!(counted, "no metric says that the wolf's tunnel was used:\n{metrics}");
 

@@ -28,11 +28,10 @@ pub(crate) async fn run(client: &Client) {
 async fn exec(client: &Client, name: &str) {
     let outcome =
         client.exec(name, &["sh", "-c", "echo out; echo err >&2; exit 7"], vec![]).await.unwrap();
-    assert_eq!((outcome.code, outcome.stdout.as_slice(), outcome.stderr.as_slice()), (
-        7,
-        b"out\n".as_slice(),
-        b"err\n".as_slice()
-    ));
+    assert_eq!(
+        (outcome.code, outcome.stdout.as_slice(), outcome.stderr.as_slice()),
+        (7, b"out\n".as_slice(), b"err\n".as_slice())
+    );
     assert_eq!(outcome.via, pb::TunnelPath::Sandbox as i32);
 
     let ten = 10 * 1024 * 1024;
@@ -44,10 +43,16 @@ async fn exec(client: &Client, name: &str) {
     assert!(outcome.stdout.iter().all(|&byte| byte == b'w'), "output was changed on the way");
 
     // `sha256sum` ends only when its stdin does: the half-close must arrive, after every byte.
-    let input: Vec<u8> = (0..3_000_000_u32).flat_map(|at| (at.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).collect();
+    let input: Vec<u8> = (0..3_000_000_u32)
+        .flat_map(|at| (at.wrapping_mul(2_654_435_761) >> 24).to_le_bytes())
+        .collect();
     let outcome = client.exec(name, &["sh", "-c", "cat | sha256sum"], input.clone()).await.unwrap();
     let digest = String::from_utf8(outcome.stdout).unwrap();
-    assert_eq!(digest.split_whitespace().next().unwrap(), sha256(&input), "stdin was changed on the way");
+    assert_eq!(
+        digest.split_whitespace().next().unwrap(),
+        sha256(&input),
+        "stdin was changed on the way"
+    );
 
     let missing = client.exec(name, &["no-such-program"], vec![]).await.unwrap_err();
     assert_eq!(reason(&missing), "EXEC_FAILED", "{missing:#}");
@@ -68,7 +73,10 @@ async fn exec(client: &Client, name: &str) {
 async fn desktop(client: &Client, name: &str) {
     let request = pb::GetScreenshotRequest { sandbox: name.to_owned() };
     let shot = client.desktop().get_screenshot(timed(request, 30)).await.unwrap().into_inner();
-    let picture = image::ImageReader::with_format(Cursor::new(&shot.image), image::ImageFormat::Png).decode().unwrap();
+    let picture =
+        image::ImageReader::with_format(Cursor::new(&shot.image), image::ImageFormat::Png)
+            .decode()
+            .unwrap();
     assert_eq!((picture.width(), picture.height()), (1280, 720), "the size of the display");
     assert_eq!((shot.width, shot.height), (1280, 720));
     assert_eq!(shot.via, pb::TunnelPath::Sandbox as i32);
@@ -98,10 +106,15 @@ async fn hardening(sandbox: &pb::Sandbox) {
     let options = host.security_opt.unwrap_or_default();
     assert!(options.iter().any(|option| option.starts_with("no-new-privileges")), "{options:?}");
     assert!(!options.iter().any(|option| option.contains("unconfined")), "{options:?}");
-    assert!(host.memory.unwrap_or(0) > 0 && host.memory_swap == host.memory, "memory is limited, swap is not on top");
+    assert!(
+        host.memory.unwrap_or(0) > 0 && host.memory_swap == host.memory,
+        "memory is limited, swap is not on top"
+    );
     assert!(host.nano_cpus.unwrap_or(0) > 0 || host.cpu_quota.unwrap_or(0) > 0, "cpu is limited");
     assert!(host.pids_limit.unwrap_or(0) > 0, "pids are limited");
-    for (what, mode) in [("pid", host.pid_mode), ("uts", host.uts_mode), ("userns", host.userns_mode)] {
+    for (what, mode) in
+        [("pid", host.pid_mode), ("uts", host.uts_mode), ("userns", host.userns_mode)]
+    {
         assert_ne!(mode.as_deref(), Some("host"), "{what}");
     }
     assert_ne!(host.network_mode.as_deref(), Some("host"));
@@ -114,13 +127,19 @@ async fn hardening(sandbox: &pb::Sandbox) {
     for mount in &mounts {
         let source = mount.source.clone().unwrap_or_default();
         let target = mount.destination.clone().unwrap_or_default();
-        assert!(!source.contains("docker.sock") && target.starts_with("/run/wolfpack"), "{source} on {target}");
+        assert!(
+            !source.contains("docker.sock") && target.starts_with("/run/wolfpack"),
+            "{source} on {target}"
+        );
     }
     let labels = config.labels.unwrap_or_default();
     let id = sandbox.name.trim_start_matches("sandboxes/");
     assert!(labels.values().any(|value| value.ends_with(id)), "{labels:?}");
     let environment = config.env.unwrap_or_default().join("\n");
-    assert!(!environment.contains("wp_") && !environment.contains("eyJ"), "a credential is in the environment");
+    assert!(
+        !environment.contains("wp_") && !environment.contains("eyJ"),
+        "a credential is in the environment"
+    );
 }
 
 async fn logs_and_errors(client: &Client, name: &str) {
@@ -137,7 +156,8 @@ async fn logs_and_errors(client: &Client, name: &str) {
     let request = pb::GetSandboxRequest { name: "Not A Name".to_owned() };
     let status = client.sandboxes().get_sandbox(timed(request, 10)).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
-    let violations = status.get_error_details().bad_request().cloned().expect("a BadRequest").field_violations;
+    let violations =
+        status.get_error_details().bad_request().cloned().expect("a BadRequest").field_violations;
     assert_eq!(violations[0].field, "name");
 }
 

@@ -26,11 +26,17 @@ struct World {
 impl World {
     async fn build(fleet: &DevFleet) -> Self {
         let owner = fleet.client().await;
-        let me = owner.identity().who_am_i(timed(registry::WhoAmIRequest {}, 10)).await.unwrap().into_inner();
+        let me = owner
+            .identity()
+            .who_am_i(timed(registry::WhoAmIRequest {}, 10))
+            .await
+            .unwrap()
+            .into_inner();
         let spec = sandbox::SandboxSpec { desktop: true, ..Default::default() };
         let live = owner.run(spec).await.unwrap();
         // A key of the owner's project that may be revoked without harm.
-        let spare = registry::CreateApiKeyRequest { project: me.project.clone(), ..Default::default() };
+        let spare =
+            registry::CreateApiKeyRequest { project: me.project.clone(), ..Default::default() };
         let spare = owner.identity().create_api_key(timed(spare, 10)).await.unwrap().into_inner();
         let names = BTreeMap::from([
             ("{sandbox}", live.name),
@@ -40,7 +46,12 @@ impl World {
             ("{user}", me.user),
         ]);
         let foreign_key = stranger(&owner).await;
-        Self { channel: owner.channel(), owner_key: fleet.ready().api_key.clone(), foreign_key, names }
+        Self {
+            channel: owner.channel(),
+            owner_key: fleet.ready().api_key.clone(),
+            foreign_key,
+            names,
+        }
     }
 
     fn request(&self, template: &str) -> String {
@@ -51,15 +62,22 @@ impl World {
         json
     }
 
-    async fn answer(&self, method: &MethodDescriptor, key: Option<&str>, template: &str) -> Result<Vec<u8>, tonic::Status> {
+    async fn answer(
+        &self,
+        method: &MethodDescriptor,
+        key: Option<&str>,
+        template: &str,
+    ) -> Result<Vec<u8>, tonic::Status> {
         call(&self.channel, method, key, &self.request(template)).await
     }
 }
 
 /// Joins a wolf of the project alone; no agent runs for it, its row is enough.
 async fn join_project_wolf(owner: &Client, project: &str) -> String {
-    let request = registry::CreateJoinTokenRequest { project: project.to_owned(), ..Default::default() };
-    let token = owner.identity().create_join_token(timed(request, 10)).await.unwrap().into_inner().token;
+    let request =
+        registry::CreateJoinTokenRequest { project: project.to_owned(), ..Default::default() };
+    let token =
+        owner.identity().create_join_token(timed(request, 10)).await.unwrap().into_inner().token;
     let key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
     let request = registry::JoinWolfRequest {
@@ -74,14 +92,23 @@ async fn join_project_wolf(owner: &Client, project: &str) -> String {
 /// A user who is the admin of another project, and nothing else.
 async fn stranger(owner: &Client) -> String {
     let uuid = || uuid::Uuid::new_v4().to_string();
-    let project = registry::CreateProjectRequest { request_id: uuid(), display_name: "other".to_owned() };
-    let project = owner.identity().create_project(timed(project, 10)).await.unwrap().into_inner().project.unwrap();
+    let project =
+        registry::CreateProjectRequest { request_id: uuid(), display_name: "other".to_owned() };
+    let project = owner
+        .identity()
+        .create_project(timed(project, 10))
+        .await
+        .unwrap()
+        .into_inner()
+        .project
+        .unwrap();
     let user = registry::CreateUserRequest {
         request_id: uuid(),
         display_name: "stranger".to_owned(),
         platform_admin: false,
     };
-    let user = owner.identity().create_user(timed(user, 10)).await.unwrap().into_inner().user.unwrap();
+    let user =
+        owner.identity().create_user(timed(user, 10)).await.unwrap().into_inner().user.unwrap();
     let member = registry::SetProjectMemberRequest {
         project: project.name.clone(),
         user: user.name.clone(),
@@ -106,9 +133,11 @@ fn every_rpc_has_a_row_and_every_row_an_rpc() {
     let pool = pool();
     let served: Vec<String> = methods(&pool).iter().map(path).collect();
     let rows: Vec<&str> = ROWS.iter().map(|row| row.0).collect();
-    let without_row: Vec<&String> = served.iter().filter(|path| !rows.contains(&path.as_str())).collect();
+    let without_row: Vec<&String> =
+        served.iter().filter(|path| !rows.contains(&path.as_str())).collect();
     assert!(without_row.is_empty(), "no row says who may call: {without_row:?}");
-    let left_over: Vec<&&str> = rows.iter().filter(|row| !served.iter().any(|path| path == *row)).collect();
+    let left_over: Vec<&&str> =
+        rows.iter().filter(|row| !served.iter().any(|path| path == *row)).collect();
     assert!(left_over.is_empty(), "rows of no rpc: {left_over:?}");
     assert_eq!(rows.len(), served.len(), "an rpc has two rows");
 }
@@ -125,7 +154,7 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
     let mut mangled = world.owner_key.clone();
     let last = mangled.pop().unwrap();
     mangled.push(if last == 'a' { 'b' } else { 'a' });
-    let mut wrong = Vec::new();
+    let (mut wrong, mut shown) = (Vec::new(), Vec::new());
     for &(rpc, audience, template) in ROWS {
         let method = &methods[rpc];
         let mut expect = |caller: &str, answer: &Result<Vec<u8>, tonic::Status>, codes: &[Code]| {
@@ -154,16 +183,23 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
         match audience {
             Audience::Users(kind) | Audience::UsersExpect(kind, _) => {
                 match kind {
-                    Foreign::NotFound => expect("another project's key", &foreign, &[Code::NotFound]),
-                    Foreign::Denied => expect("another project's key", &foreign, &[Code::PermissionDenied]),
+                    Foreign::NotFound => {
+                        expect("another project's key", &foreign, &[Code::NotFound])
+                    }
+                    Foreign::Denied => {
+                        expect("another project's key", &foreign, &[Code::PermissionDenied])
+                    }
                     Foreign::OwnOnly => expect("another project's key", &foreign, &[Code::Ok]),
                 }
-                let body = String::from_utf8_lossy(foreign.as_deref().unwrap_or_default()).into_owned();
-                for name in world.names.values() {
-                    if body.contains(name.as_str()) {
-                        wrong.push(format!("{rpc} shows {name} to another project"));
-                    }
-                }
+                let body =
+                    String::from_utf8_lossy(foreign.as_deref().unwrap_or_default()).into_owned();
+                shown.extend(
+                    world
+                        .names
+                        .values()
+                        .filter(|name| body.contains(name.as_str()))
+                        .map(|name| format!("{rpc} shows {name} to another project")),
+                );
                 let owner = world.answer(method, Some(&world.owner_key), template).await;
                 match audience {
                     Audience::UsersExpect(_, code) => expect("the owner's key", &owner, &[code]),
@@ -184,6 +220,7 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
             }
         }
     }
+    wrong.extend(shown);
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), ROWS.len(), wrong.join("\n"));
     fleet.stop().await;
 }

@@ -59,7 +59,12 @@ async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
     let user = client.exec(name, &["cat", own_token_is], vec![]).await.unwrap();
     assert_ne!(user.code, 0, "the image's user reads the token");
 
-    let sockets = as_root(&client, name, "find / -xdev -name 'docker.sock' 2>/dev/null; ls /var/run/docker.sock 2>/dev/null").await;
+    let sockets = as_root(
+        &client,
+        name,
+        "find / -xdev -name 'docker.sock' 2>/dev/null; ls /var/run/docker.sock 2>/dev/null",
+    )
+    .await;
     assert_eq!(sockets, "", "an engine's socket is in the sandbox");
 
     let neighbour_address = as_root(&client, &neighbour.name, "hostname -i").await;
@@ -69,7 +74,10 @@ async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
     );
     let reached = as_root(&client, name, &reach).await;
     // A refusal would mean that packets arrive; silence means that they do not.
-    assert!(!reached.contains("refused") && !reached.contains("code 0"), "a neighbour answers: {reached}");
+    assert!(
+        !reached.contains("refused") && !reached.contains("code 0"),
+        "a neighbour answers: {reached}"
+    );
     let processes = as_root(&client, name, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").await;
     assert!(!processes.contains("dockerd") && !processes.contains(&neighbour.name), "{processes}");
 

@@ -227,7 +227,8 @@ impl Client {
         use pb::exec_output::Output;
         use pb::exec_request::Frame as Ask;
         use pb::exec_response::Frame as Answer;
-        let start = Ask::Start(pb::SandboxExecStart { sandbox: sandbox.to_owned(), exec: Some(start) });
+        let start =
+            Ask::Start(pb::SandboxExecStart { sandbox: sandbox.to_owned(), exec: Some(start) });
         let stdin = Bytes::from(stdin);
         let pieces: Vec<Bytes> = (0..stdin.len())
             .step_by(32 * 1024)
@@ -268,7 +269,12 @@ impl Client {
 }
 
 fn append(all: &mut Vec<u8>, chunk: &pb::ExecChunk) -> anyhow::Result<()> {
-    anyhow::ensure!(chunk.offset == all.len() as u64, "a gap: {} after {}", chunk.offset, all.len());
+    anyhow::ensure!(
+        chunk.offset == all.len() as u64,
+        "a gap: {} after {}",
+        chunk.offset,
+        all.len()
+    );
     all.extend_from_slice(&chunk.data);
     Ok(())
 }

@@ -17,7 +17,8 @@ use crate::process::{Process, binary, eventually, sandbox_agent};
 use crate::test_database;
 
 /// The services, in the order they are started.
-pub const SERVICES: [&str; 5] = ["registry", "tunnel-broker", "scheduler", "sandbox-manager", "gateway"];
+pub const SERVICES: [&str; 5] =
+    ["registry", "tunnel-broker", "scheduler", "sandbox-manager", "gateway"];
 
 /// What a fleet is to be like.
 #[derive(Debug, Clone, Default)]
@@ -48,7 +49,16 @@ impl ProcessFleet {
     /// # Panics
     /// When a process ends or the wolf is not online within 60 s.
     pub async fn start(folder: &Path, options: Options) -> Self {
-        let names = ["registry", "scheduler", "tunnel-broker", "sandbox-manager", "gateway", "http", "agents"];
+        let names = [
+            "registry",
+            "scheduler",
+            "tunnel-broker",
+            "sandbox-manager",
+            "gateway",
+            "http",
+            "agents",
+            "metrics",
+        ];
         let ports: BTreeMap<_, _> = names.into_iter().zip(free_ports(names.len())).collect();
         let sandbox_path = FaultRelay::start(ports["agents"]).await;
         let schema = format!("t{}", &uuid::Uuid::new_v4().simple().to_string()[..12]);
@@ -67,7 +77,9 @@ impl ProcessFleet {
         }
         let key_file = folder.join("first.key");
         fleet.key = fleet
-            .until("the first key is written", async || Ok(std::fs::read_to_string(&key_file)?.trim().to_owned()))
+            .until("the first key is written", async || {
+                Ok(std::fs::read_to_string(&key_file)?.trim().to_owned())
+            })
             .await;
         let client = fleet.client().await;
         let token = fleet
@@ -118,8 +130,24 @@ impl ProcessFleet {
     /// When the address is none.
     #[allow(clippy::unused_async, reason = "as the other fleets")]
     pub async fn client(&self) -> Client {
-        let channel = Channel::from_shared(format!("http://{}", self.ports["http"])).unwrap().connect_lazy();
+        let channel =
+            Channel::from_shared(format!("http://{}", self.ports["http"])).unwrap().connect_lazy();
         Client::new(channel, Some(&self.key))
+    }
+
+    /// What the sandbox-manager tells Prometheus.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn manager_metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.ports["metrics"]);
+        let output = Command::new("curl")
+            .args(["--silent", "--fail", "--max-time", "10", &url])
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{url} does not answer");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// A process by the name of its service, or `wolf`.
@@ -156,7 +184,11 @@ impl ProcessFleet {
             issue.args(["--dns", "localhost", "--dns", "wolfpack.internal", "--ip", "127.0.0.1"]);
             issue.arg("--out").arg(self.folder.join("tls"));
             let output = issue.output().await.unwrap();
-            assert!(output.status.success(), "issue {service}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                output.status.success(),
+                "issue {service}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
     }
 
@@ -212,12 +244,9 @@ impl ProcessFleet {
                 config["registry"] = self.peer("registry");
             }
             "sandbox-manager" => {
-                config["listen"] = json!({
-                    "address": self.ports[service],
-                    "tls": self.tls(service),
-                    "client_auth": "required",
-                });
+                config["listen"] = json!(self.ports[service]);
                 config["database"] = self.database(service);
+                config["metrics"] = json!(self.ports["metrics"]);
                 for peer in ["registry", "scheduler", "tunnel-broker"] {
                     config[peer.replace('-', "_")] = self.peer(peer);
                 }
@@ -225,6 +254,8 @@ impl ProcessFleet {
             "tunnel-broker" => {
                 config["listen"] = json!(self.ports[service]);
                 config["agents"] = json!(self.ports["agents"]);
+                // The manager's channels to agents are connections too; they end when it does.
+                config["drain"] = json!("10s");
                 config["registry"] = self.peer("registry");
             }
             "gateway" => {
@@ -261,19 +292,26 @@ impl ProcessFleet {
     /// # Panics
     /// When one does not drain within 60 s or does not end with success.
     pub async fn stop(mut self) {
-        for name in ["wolf", "gateway", "sandbox-manager", "scheduler", "tunnel-broker", "registry"] {
+        for name in ["wolf", "gateway", "sandbox-manager", "scheduler", "tunnel-broker", "registry"]
+        {
             let Some(mut process) = self.processes.remove(name) else { continue };
             let status = process.stop(Duration::from_secs(60)).await;
             assert!(status.success(), "{name} ended with {status}:\n{}", process.log_tail());
         }
         let network = format!("wolfpack-{}", self.schema);
-        let removed = Command::new("docker").args(["network", "rm", &network]).output().await.unwrap();
-        assert!(removed.status.success(), "{network}: {}", String::from_utf8_lossy(&removed.stderr));
+        let removed =
+            Command::new("docker").args(["network", "rm", &network]).output().await.unwrap();
+        assert!(
+            removed.status.success(),
+            "{network}: {}",
+            String::from_utf8_lossy(&removed.stderr)
+        );
     }
 }
 
 fn free_ports(count: usize) -> Vec<SocketAddr> {
-    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let held: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
     held.iter().map(|listener| listener.local_addr().unwrap()).collect()
 }
 

@@ -83,7 +83,11 @@ impl SpanCollector {
     /// The services that have a span in a trace.
     #[must_use]
     pub fn services_of(&self, trace: &str) -> BTreeSet<String> {
-        self.spans().into_iter().filter(|span| span.trace == trace).map(|span| span.service).collect()
+        self.spans()
+            .into_iter()
+            .filter(|span| span.trace == trace)
+            .map(|span| span.service)
+            .collect()
     }
 }
 

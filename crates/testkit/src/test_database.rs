@@ -15,7 +15,9 @@ pub fn postgres_server() -> Option<String> {
             std::env::var("CI").as_deref() != Ok("true"),
             "WOLFPACK_TEST_POSTGRES is not set; scripts/test starts a server and sets it"
         );
-        eprintln!("not run: set WOLFPACK_TEST_POSTGRES, or run scripts/test, which starts PostgreSQL");
+        eprintln!(
+            "not run: set WOLFPACK_TEST_POSTGRES, or run scripts/test, which starts PostgreSQL"
+        );
     }
     server
 }

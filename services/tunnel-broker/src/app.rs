@@ -125,6 +125,9 @@ impl App {
             ..profile
         };
         let supervisor = context.supervisor.clone();
+        // Once no connection is left (or their time is over), what still streams
+        // are watches and heartbeats: they need not be waited for.
+        let drained = CancellationToken::new();
         let forward = Forward::to(&registry).on_behalf_of_wolves();
         let serve_internal = |listener| {
             let dial = Raw::new(DialMethod::new(broker.clone(), metrics.clone()));
@@ -133,6 +136,7 @@ impl App {
                 .add_raw(DIAL_PATH, dial)
                 .announce("wolfpack.tunnel.v1.DialService")
                 .add_service(TunnelServiceServer::new(Tunnels::new(broker.clone())))
+                .streams_end_with(drained.clone())
                 .listen(listener, patient(Profile::internal()))
                 .build()
         };
@@ -146,6 +150,7 @@ impl App {
                 .add_raw(REGISTER_WOLF, forward.clone())
                 .add_raw(HEARTBEAT, forward.clone())
                 .add_raw(RENEW_CERTIFICATE, forward.clone())
+                .streams_end_with(drained.clone())
                 .listen(
                     listener,
                     patient(Profile { rate_limit: Some(AGENT_RATE), ..Profile::agent() }),
@@ -184,12 +189,13 @@ impl App {
         }
 
         let token = supervisor.token();
-        let drained = async {
+        let draining = async {
             token.cancelled().await;
             broker.drain(drain).await;
+            drained.cancel();
             Ok(())
         };
-        tokio::try_join!(data_plane::run(shares, config.data_threads > 0), drained)?;
+        tokio::try_join!(data_plane::run(shares, config.data_threads > 0), draining)?;
         Ok(())
     }
 }

@@ -47,11 +47,9 @@ impl DevConfig {
             Some(folder) => folder.clone(),
             None => default_data()?,
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&data)
-            .map_err(|error| format!("cannot make {}: {error}; choose a folder with --data", data.display()))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&data).map_err(|error| {
+            format!("cannot make {}: {error}; choose a folder with --data", data.display())
+        })?;
         let data = data.canonicalize()?;
         if let Some(http) = arguments.http
             && !http.ip().is_loopback()
@@ -63,7 +61,10 @@ impl DevConfig {
             None => find_sandbox_agent()?,
         };
         let sandbox_agent = sandbox_agent.canonicalize().map_err(|error| {
-            format!("{}: {error}; build it with scripts/build-sandbox-agent", sandbox_agent.display())
+            format!(
+                "{}: {error}; build it with scripts/build-sandbox-agent",
+                sandbox_agent.display()
+            )
         })?;
         Ok(Self { arguments, data, sandbox_agent, telemetry })
     }
@@ -111,7 +112,9 @@ fn default_data() -> Result<PathBuf, BoxError> {
     let base = match (std::env::var_os("XDG_DATA_HOME"), std::env::var_os("HOME")) {
         (Some(data), _) if !data.is_empty() => PathBuf::from(data),
         (_, Some(home)) if !home.is_empty() => Path::new(&home).join(".local/share"),
-        _ => return Err("neither XDG_DATA_HOME nor HOME is set; choose a folder with --data".into()),
+        _ => {
+            return Err("neither XDG_DATA_HOME nor HOME is set; choose a folder with --data".into());
+        }
     };
     Ok(base.join("wolfpack"))
 }

@@ -16,9 +16,10 @@ pub(super) fn socket(config: &DevConfig) -> String {
 pub(super) async fn remove_network(config: &DevConfig) {
     let remove = async {
         let path = socket(config);
-        let docker = Docker::connect_with_unix(path.trim_start_matches("unix://"), 10, API_DEFAULT_VERSION)?
-            .negotiate_version()
-            .await?;
+        let docker =
+            Docker::connect_with_unix(path.trim_start_matches("unix://"), 10, API_DEFAULT_VERSION)?
+                .negotiate_version()
+                .await?;
         docker.remove_network(&config.network()).await
     };
     match tokio::time::timeout(Duration::from_secs(10), remove).await {

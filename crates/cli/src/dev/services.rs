@@ -59,7 +59,9 @@ impl Fleet {
         let agents = ports::with_port(config.listen(config.arguments.agents, 8444))?;
 
         let mut telemetries = Vec::new();
-        let api_key = start_registry(config, &certificates, &internal, agents, parts, &mut telemetries).await?;
+        let api_key =
+            start_registry(config, &certificates, &internal, agents, parts, &mut telemetries)
+                .await?;
         start_broker(config, &certificates, &internal, agents, parts, &mut telemetries).await?;
         start_scheduler(config, &certificates, &internal, parts, &mut telemetries).await?;
         start_manager(config, &certificates, &internal, parts, &mut telemetries).await?;
@@ -104,7 +106,11 @@ fn database(config: &DevConfig, name: &str) -> Result<DatabaseConfig, BoxError> 
 }
 
 /// A context under the service's own name; its telemetry is kept for `/metrics`.
-fn context(config: &DevConfig, name: &'static str, kept: &mut Vec<Telemetry>) -> Result<Context, BoxError> {
+fn context(
+    config: &DevConfig,
+    name: &'static str,
+    kept: &mut Vec<Telemetry>,
+) -> Result<Context, BoxError> {
     let context = Context::new(name, config.telemetry())?;
     kept.push(context.telemetry.clone());
     Ok(context)
@@ -149,7 +155,11 @@ async fn first_key(app: &registry::App, file: &Path) -> Result<String, BoxError>
         return Ok(key);
     }
     std::fs::read_to_string(file).map(|key| key.trim().to_owned()).map_err(|error| {
-        format!("the first key is not in {}: {error}; choose a fresh folder with --data", file.display()).into()
+        format!(
+            "the first key is not in {}: {error}; choose a fresh folder with --data",
+            file.display()
+        )
+        .into()
     })
 }
 

@@ -16,7 +16,11 @@ use super::parts::Parts;
 use super::services::Fleet;
 
 /// Starts the wolf agent and says the wolf's resource name.
-pub(super) async fn start(config: &DevConfig, fleet: &Fleet, parts: &mut Parts) -> Result<String, BoxError> {
+pub(super) async fn start(
+    config: &DevConfig,
+    fleet: &Fleet,
+    parts: &mut Parts,
+) -> Result<String, BoxError> {
     let data_dir = config.data.join("wolf");
     let mut settings = agent::Config {
         server: format!("https://{}", fleet.tls_local()),
@@ -30,7 +34,10 @@ pub(super) async fn start(config: &DevConfig, fleet: &Fleet, parts: &mut Parts) 
             broker_port: 0,
             ..agent::config::RelayConfig::default()
         },
-        capacity: agent::config::CapacityConfig { cpu_milli: overcommitted_cpu(), ..Default::default() },
+        capacity: agent::config::CapacityConfig {
+            cpu_milli: overcommitted_cpu(),
+            ..Default::default()
+        },
         telemetry: config.telemetry().clone(),
         ..agent::Config::default()
     };
@@ -58,13 +65,20 @@ async fn join_token(fleet: &Fleet) -> Result<String, BoxError> {
 }
 
 /// Waits until the registry says that sandboxes may go there.
-pub(super) async fn wait_online(fleet: &Fleet, wolf: &str, limit: Duration) -> Result<(), BoxError> {
+pub(super) async fn wait_online(
+    fleet: &Fleet,
+    wolf: &str,
+    limit: Duration,
+) -> Result<(), BoxError> {
     use pb::watch_wolves_response::Event;
     let name = WolfId::from_name(wolf)?.name();
     let mut last = "it did not register".to_owned();
     let watching = async {
         let mut wolves = WolfServiceClient::new(fleet.channel.without_deadline());
-        let mut events = wolves.watch_wolves(Request::new(pb::WatchWolvesRequest::default())).await?.into_inner();
+        let mut events = wolves
+            .watch_wolves(Request::new(pb::WatchWolvesRequest::default()))
+            .await?
+            .into_inner();
         while let Some(event) = events.message().await? {
             let Some(Event::Upserted(wolf)) = event.event else { continue };
             if wolf.name != name {

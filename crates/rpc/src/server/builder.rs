@@ -25,6 +25,8 @@ use super::reflection;
 use super::serve::Server;
 use super::shared::Peer;
 use super::stack::{Leaf, Next};
+use tokio_util::sync::CancellationToken;
+
 use crate::auth::Authority;
 use crate::policy::{PolicyRow, Table};
 
@@ -37,6 +39,7 @@ pub struct ServerBuilder {
     descriptor_sets: Vec<&'static [u8]>,
     names: Vec<String>,
     ports: Vec<(Source, Profile)>,
+    done: CancellationToken,
 }
 
 impl ServerBuilder {
@@ -53,7 +56,16 @@ impl ServerBuilder {
             descriptor_sets: Vec::new(),
             names: Vec::new(),
             ports: Vec::new(),
+            done: CancellationToken::new(),
         }
+    }
+
+    /// Says when a drain need not wait for streams any longer, before the
+    /// profile's `stream_drain` is over: once `done` is cancelled they end.
+    #[must_use]
+    pub fn streams_end_with(mut self, done: CancellationToken) -> Self {
+        self.done = done;
+        self
     }
 
     /// Adds a generated tonic service.
@@ -179,6 +191,7 @@ impl ServerBuilder {
             authority: this.authority,
             dispatch: Arc::new(this.dispatch),
             ports: this.ports,
+            done: this.done,
             health,
             fault,
         }

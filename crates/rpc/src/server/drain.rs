@@ -22,14 +22,17 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// Goes through the steps. Returns how many tasks had to be dropped.
-    pub(crate) async fn run(&self, profile: &Profile) -> usize {
+    /// Goes through the steps; streams end early once `done` is cancelled.
+    /// Returns how many tasks had to be dropped.
+    pub(crate) async fn run(&self, profile: &Profile, done: &CancellationToken) -> usize {
         let end = Instant::now() + profile.drain;
         self.begin.cancel();
         self.tasks.close();
         let soon = end.min(Instant::now() + profile.stream_drain);
-        if timeout_at(soon, self.tasks.wait()).await.is_ok() {
-            return 0;
+        tokio::select! {
+            () = self.tasks.wait() => return 0,
+            () = tokio::time::sleep_until(soon) => {}
+            () = done.cancelled() => {}
         }
         self.stop_streams.cancel();
         if timeout_at(end, self.tasks.wait()).await.is_ok() {

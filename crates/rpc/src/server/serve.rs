@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::{BoxError, Context};
 
 use super::accept::{Acceptor, Source};
@@ -33,6 +34,7 @@ pub struct Server {
     pub(super) authority: Arc<dyn Authority>,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) ports: Vec<(Source, Profile)>,
+    pub(super) done: CancellationToken,
     pub(super) health: HealthHandle,
     pub(super) fault: Option<ReflectionError>,
 }
@@ -115,10 +117,11 @@ impl Server {
         self.health.started().await;
         let ended = join_all(running).await;
         self.health.draining().await;
-        let dropped: usize = join_all(drains.iter().map(|(drain, profile)| drain.run(profile)))
-            .await
-            .into_iter()
-            .sum();
+        let dropped: usize =
+            join_all(drains.iter().map(|(drain, profile)| drain.run(profile, &self.done)))
+                .await
+                .into_iter()
+                .sum();
         if dropped > 0 {
             tracing::warn!(
                 dropped,
