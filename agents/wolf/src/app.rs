@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
@@ -31,6 +32,9 @@ use crate::relay::Target;
 use crate::runtime::{self, AgentDialer, NoBearers, POLICY, Runtime};
 use crate::sandbox::directory;
 use crate::setup::{self, Setup};
+
+/// How long a stop waits for the engine to take the bridge away.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// A wolf's agent that has joined and is about to run.
 pub struct App {
@@ -153,14 +157,17 @@ impl App {
         let stop = supervisor.token();
 
         let setup = Arc::new(self.setup()?);
+        let (engine, lifecycle) = (self.engine.clone(), self.lifecycle.clone());
+        let network = setup.network.clone();
         supervisor.spawn_restarting("engine-setup", move || {
             let setup = setup.clone();
             async move { setup.run().await }
         });
         let observer = self.lifecycle.observer().clone();
+        let events_stop = stop.clone();
         supervisor.spawn_restarting("engine-events", move || {
-            let observer = observer.clone();
-            async move { Ok(observer.follow().await?) }
+            let (observer, stop) = (observer.clone(), events_stop.clone());
+            async move { Ok(observer.follow(&stop).await?) }
         });
         let (health, health_seen) = watch::channel(EngineHealth::default());
         supervisor.spawn("engine-probe", probe::run(self.engine.clone(), health, stop.clone()));
@@ -220,12 +227,17 @@ impl App {
                 Err(_) => std::future::pending().await,
             }
         };
-        tokio::select! {
+        let outcome = tokio::select! {
             served = server.serve() => served,
-            Some(fault) = superseded => {
-                Err(format!("the wolf's tunnel was given up, stop this agent or the other: {fault}").into())
-            }
+            Some(fault) = superseded => Err(format!(
+                "the wolf's tunnel was given up, stop this agent or the other: {fault}"
+            )
+            .into()),
+        };
+        if stop.is_cancelled() && lifecycle.holding() == 0 {
+            leave(engine.as_ref(), &network).await;
         }
+        outcome
     }
 
     fn setup(&self) -> Result<Setup, BoxError> {
@@ -253,6 +265,15 @@ impl App {
             metrics: self.metrics.clone(),
             relay: Mutex::new(None),
         })
+    }
+}
+
+/// Takes the bridge away that no sandbox needs; the next start makes it again.
+async fn leave(engine: &dyn Engine, network: &str) {
+    match tokio::time::timeout(LEAVE, engine.remove_network(network)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "the bridge stays"),
+        Err(_) => tracing::debug!("the bridge stays: the engine is slow"),
     }
 }
 

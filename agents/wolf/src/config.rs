@@ -243,7 +243,7 @@ impl Validate for Config {
             match read {
                 Some(Err(fault)) => faults.push(format!("{key}: {fault}")),
                 Some(Ok(read)) if read.host.is_empty() => {
-                    faults.push(format!("{key}: the host is missing"))
+                    faults.push(format!("{key}: the host is missing"));
                 }
                 Some(Ok(_)) | None => {}
             }

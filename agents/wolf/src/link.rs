@@ -254,23 +254,5 @@ fn log_state(last: &mut Option<WolfState>, answer: &HeartbeatResponse) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fault_is_cut_between_characters() {
-        let text = "ü".repeat(FAULT_LEN);
-        assert!(cut(&text).len() <= FAULT_LEN);
-        assert_eq!(cut("short"), "short");
-    }
-
-    #[test]
-    fn an_interval_of_the_registry_stays_within_bounds() {
-        let told = |seconds| interval(Some(prost_types::Duration { seconds, nanos: 0 }));
-        assert_eq!(told(10), Some(Duration::from_secs(10)));
-        assert_eq!(told(0), Some(INTERVALS.0));
-        assert_eq!(told(100_000), Some(INTERVALS.1));
-        assert_eq!(told(-5), None);
-        assert_eq!(interval(None), None);
-    }
-}
+#[path = "link_tests.rs"]
+mod tests;

@@ -45,6 +45,13 @@ impl Setup {
     /// the engine does not answer; run it again.
     pub(crate) async fn run(&self) -> Result<(), BoxError> {
         let stop = self.supervisor.token();
+        tokio::select! {
+            failed = self.whenever_needed() => failed,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    async fn whenever_needed(&self) -> Result<(), BoxError> {
         loop {
             self.once().await?;
             tokio::select! {
@@ -52,7 +59,6 @@ impl Setup {
                     tracing::warn!("the bridge of the sandboxes is gone; it is made again");
                 }
                 () = tokio::time::sleep(LOOK) => {}
-                () = stop.cancelled() => return Ok(()),
             }
         }
     }

@@ -154,7 +154,7 @@ fn what_runs_is_adopted_even_when_it_does_not_fit() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Admit(Claim),
+    Admit(Box<Claim>),
     Release(SandboxId),
 }
 
@@ -184,7 +184,7 @@ fn any_step() -> impl Strategy<Value = Step> {
                         devices: gpus.into_iter().map(str::to_owned).collect(),
                     },
                 };
-                Step::Admit(claim)
+                Step::Admit(Box::new(claim))
             },
         );
     prop_oneof![

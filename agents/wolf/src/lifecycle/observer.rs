@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 use wolfpack_types::{SandboxId, WolfId};
 
 use crate::admission::Admission;
@@ -68,12 +69,19 @@ impl Observer {
         Self { engine, wolf, admission, busy, state: Arc::default(), changes }
     }
 
-    /// Follows the engine's events until its stream breaks.
+    /// Follows the engine's events until `stop`.
     ///
     /// # Errors
-    /// Always in the end: why the stream broke. Run it again; nothing is lost,
-    /// since it begins with a list.
-    pub async fn follow(&self) -> Result<(), EngineError> {
+    /// Why the stream of events broke. Run it again; nothing is lost, since it
+    /// begins with a list.
+    pub async fn follow(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        tokio::select! {
+            broke = self.follow_until_broken() => broke,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    async fn follow_until_broken(&self) -> Result<(), EngineError> {
         // The events reach back a little before the list, so nothing falls
         // between.
         let mut events = self.engine.events(labels::WOLF, self.wolf.as_str());

@@ -115,7 +115,7 @@ async fn perform(
                 None => error(404, &format!("No such image: {name}")),
             }
         }
-        Call::Pull => pull(engine, &text("fromImage"), fault),
+        Call::Pull => pull(engine, &text("fromImage"), fault.as_ref()),
         Call::Create => {
             let asked = body(request).await;
             match engine.state.lock().create(&text("name"), asked) {
@@ -157,8 +157,8 @@ async fn perform(
             Some(container) => ok(&inspected(container)),
             None => error(404, &format!("No such container: {name}")),
         },
-        Call::Events => events(engine, fault),
-        Call::Logs => logs(engine, &name, text("follow") == "true", fault),
+        Call::Events => events(engine, fault.as_ref()),
+        Call::Logs => logs(engine, &name, text("follow") == "true", fault.as_ref()),
     }
 }
 
@@ -179,7 +179,7 @@ fn inspected(container: &FakeContainer) -> Value {
     })
 }
 
-fn pull(engine: &FakeEngine, reference: &str, fault: Option<Fault>) -> Response {
+fn pull(engine: &FakeEngine, reference: &str, fault: Option<&Fault>) -> Response {
     let step = |value: Value| Ok::<_, std::io::Error>(Bytes::from(format!("{value}\n")));
     let mut steps = vec![
         step(json!({"status": "Pulling from fake", "id": "latest"})),
@@ -205,7 +205,7 @@ fn pull(engine: &FakeEngine, reference: &str, fault: Option<Fault>) -> Response 
     streamed(stream::iter(steps))
 }
 
-fn events(engine: &FakeEngine, fault: Option<Fault>) -> Response {
+fn events(engine: &FakeEngine, fault: Option<&Fault>) -> Response {
     let (past, coming) = engine.state.lock().follow();
     if matches!(fault, Some(Fault::BreaksOff)) {
         return streamed(stream::iter([Err(std::io::Error::other("broken on purpose"))]));
@@ -221,7 +221,7 @@ fn events(engine: &FakeEngine, fault: Option<Fault>) -> Response {
     streamed(stream::iter(past).chain(coming))
 }
 
-fn logs(engine: &FakeEngine, name: &str, follow: bool, fault: Option<Fault>) -> Response {
+fn logs(engine: &FakeEngine, name: &str, follow: bool, fault: Option<&Fault>) -> Response {
     let state = engine.state.lock();
     let Some((kept, coming)) = state.read_log(name) else {
         return error(404, &format!("No such container: {name}"));
@@ -232,6 +232,9 @@ fn logs(engine: &FakeEngine, name: &str, follow: bool, fault: Option<Fault>) -> 
         return streamed(
             kept.chain(stream::iter([Err(std::io::Error::other("broken on purpose"))])),
         );
+    }
+    if matches!(fault, Some(Fault::Hangs)) {
+        return streamed(kept.chain(stream::pending()));
     }
     if !follow || !runs {
         return streamed(kept);

@@ -58,6 +58,8 @@ pub enum Fault {
     DoneAnd(u16, &'static str),
     /// Of a stream: it begins, then breaks off.
     BreaksOff,
+    /// Of a log: it never ends.
+    Hangs,
     /// Of a pull: it ends well for HTTP and carries this error.
     InBand(&'static str),
 }

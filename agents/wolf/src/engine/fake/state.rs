@@ -97,7 +97,8 @@ impl State {
         &mut self,
         id_or_name: &str,
     ) -> Result<Option<FakeContainer>, (u16, String)> {
-        let id = self.id(id_or_name).ok_or((404, format!("No such container: {id_or_name}")))?;
+        let id =
+            self.id(id_or_name).ok_or_else(|| (404, format!("No such container: {id_or_name}")))?;
         let Some(container) = self.containers.get_mut(&id) else { return Ok(None) };
         if container.state == "running" {
             return Ok(None);
