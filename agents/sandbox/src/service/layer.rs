@@ -170,4 +170,33 @@ mod tests {
             "nobody"
         );
     }
+
+    #[tokio::test]
+    async fn a_call_goes_on_in_the_trace_of_its_caller() {
+        use tracing::instrument::WithSubscriber as _;
+        use wolfpack_runtime::{Telemetry, TelemetryConfig};
+
+        let telemetry = Telemetry::new("sandbox-agent", &TelemetryConfig::default()).unwrap();
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let other = "00-11111111111111111111111111111111-00f067aa0ba902b7-01";
+        let (seen, mut inside) = tokio::sync::mpsc::channel(1);
+        let served = service_fn(move |_: Request<Body>| {
+            let seen = seen.clone();
+            async move {
+                let _ = seen.try_send(trace_context::current_traceparent());
+                Ok::<_, Infallible>(Response::new(Body::empty()))
+            }
+        });
+        let mut request = Request::new(Body::empty());
+        // The call's own header counts before that of its connection.
+        request
+            .extensions_mut()
+            .insert(TunnelPeer { traceparent: other.to_owned(), ..peer(ALLOWED_CALLER) });
+        request.headers_mut().insert("traceparent", trace.parse().unwrap());
+        let call = async { Guard.layer(served).oneshot(request).await };
+        call.with_subscriber(telemetry.dispatch()).await.unwrap();
+        let inside = inside.recv().await.unwrap().unwrap();
+        assert_eq!(inside[..36], trace[..36], "the same trace");
+        assert_ne!(inside, trace, "a span of its own");
+    }
 }
