@@ -3,9 +3,9 @@
 use wolfpack_rpc::policy::{Allow, PolicyRow, RpcKind};
 use wolfpack_types::Role;
 
-const EVERY_SERVICE: &[&str] =
-    &["registry", "scheduler", "tunnel-broker", "sandbox-manager", "gateway"];
-const FLEET_READERS: &[&str] = &["scheduler", "sandbox-manager", "tunnel-broker", "gateway"];
+// Never the gateway: what it passes on without a bearer is nobody's.
+const EVERY_SERVICE: &[&str] = &["registry", "scheduler", "tunnel-broker", "sandbox-manager"];
+const FLEET_READERS: &[&str] = &["scheduler", "sandbox-manager", "tunnel-broker"];
 const MANAGER: &[&str] = &["sandbox-manager"];
 
 const VIEWERS: Allow = Allow { users: Some(Role::Viewer), ..Allow::NOBODY };

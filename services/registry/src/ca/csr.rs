@@ -107,6 +107,19 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_other_tools_are_taken_unless_they_are_weak() {
+        // Made by openssl req -new -newkey ... -outform DER; their keys are gone.
+        let good = include_bytes!("testdata/rsa-2048.csr.der");
+        assert_eq!(proven_key(good).unwrap().algorithm(), &rcgen::PKCS_RSA_SHA256);
+        let short = include_bytes!("testdata/rsa-1024.csr.der");
+        assert_eq!(proven_key(short).unwrap_err(), CsrError::Key);
+        let sha1 = include_bytes!("testdata/rsa-2048-sha1.csr.der");
+        assert_eq!(proven_key(sha1).unwrap_err(), CsrError::Signature);
+        let odd = include_bytes!("testdata/p521.csr.der");
+        assert_eq!(proven_key(odd).unwrap_err(), CsrError::Key);
+    }
+
+    #[test]
     fn a_request_with_anothers_key_is_refused() {
         let (mine, victim) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
         let der = request(&mine);

@@ -96,8 +96,8 @@ pub(super) struct Subscription<T> {
     pub(super) slow: Arc<AtomicBool>,
 }
 
-/// How long a resuming watcher waits for this replica to see its revision.
-const CATCH_UP: Duration = Duration::from_secs(2);
+/// How long a new watcher waits for this replica to see what is committed.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 impl<S: Source> Feed<S> {
     /// Reads every row and stands ready; [`Feed::run`] keeps it up to date.
@@ -165,16 +165,24 @@ impl<S: Source> Feed<S> {
 
     /// Begins a watch; a resume revision of zero asks for everything.
     pub(super) async fn subscribe(&self, resume: i64) -> Result<Subscription<S::Row>, Fault> {
+        let current = self.source.current().await.map_err(Fault::from)?;
         if resume > 0 {
             let floor = self.source.floor().await.map_err(Fault::from)?;
-            // A revision of the future is of another database, or of a replica
-            // that is ahead of this one by a moment.
-            if resume < floor || !self.catch_up(resume, CATCH_UP).await {
+            // A revision of the future is of another database.
+            if resume < floor || resume > current {
                 return Err(Fault::new(
                     Reason::RevisionCompacted,
                     "the revision to resume from is not known any more; watch from zero",
                 ));
             }
+        }
+        // What was committed before the watch began is in its snapshot.
+        if !self.catch_up(current, CATCH_UP).await {
+            return Err(Fault::new(
+                Reason::DependencyUnavailable,
+                "this replica has not seen the latest changes yet; watch again",
+            )
+            .retry_in(CATCH_UP));
         }
         let (sender, queue) = mpsc::channel(self.config.queue.max(1));
         let slow = Arc::new(AtomicBool::new(false));

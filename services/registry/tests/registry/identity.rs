@@ -128,7 +128,7 @@ async fn a_key_never_gets_more_than_its_maker_has() {
 async fn a_revoked_key_ends_at_once_everywhere() {
     each(|fleet| async move {
         let member = fleet.member(Role::Developer).await;
-        let elsewhere = RemoteAuthority::new(fleet.service("gateway"), &fleet.context);
+        let elsewhere = RemoteAuthority::new(fleet.service("scheduler"), &fleet.context);
         let known = elsewhere.api_key(&member.key).await.unwrap();
         assert_eq!(known.project(), Some(&member.project));
         let mut introspect = Identity::new(fleet.service("scheduler"));

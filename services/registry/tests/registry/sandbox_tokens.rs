@@ -70,7 +70,7 @@ async fn a_token_names_one_boot_and_ends_with_it() {
         revoke(&fleet, &sandbox, "").await;
         assert_eq!(refresh(&fleet, &two).await, Err(Reason::SandboxTokenRevoked));
         // A service that comes later hears of what was revoked before.
-        let late = RemoteAuthority::new(fleet.service("gateway"), &fleet.context);
+        let late = RemoteAuthority::new(fleet.service("scheduler"), &fleet.context);
         let fault = late.sandbox_token(&two).await.unwrap_err();
         assert_eq!(fault.reason, Reason::SandboxTokenRevoked);
         fleet
@@ -92,7 +92,7 @@ async fn only_the_manager_mints_and_only_our_keys_count() {
             assert_eq!(reason(&refused), Reason::CallerForbidden);
         }
         let token = mint(&fleet, &SandboxId::new(), &ExecutionId::new()).await.unwrap();
-        let keys = Identity::new(fleet.service("gateway"))
+        let keys = Identity::new(fleet.service("scheduler"))
             .get_signing_keys(GetSigningKeysRequest {})
             .await
             .unwrap()

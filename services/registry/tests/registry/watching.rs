@@ -119,7 +119,7 @@ async fn users_see_shared_wolves_and_their_own_and_wolves_themselves() {
         visible.sort();
         for (channel, expected) in [
             (fleet.bearer(&mine.key), &visible),
-            (fleet.service("gateway"), &all),
+            (fleet.service("scheduler"), &all),
             (own.channel.clone(), &vec![own.id.name()]),
         ] {
             let mut client = Wolves::new(channel.clone());
