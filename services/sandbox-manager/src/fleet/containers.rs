@@ -90,12 +90,16 @@ impl Containers {
             .map_or(ContainerFact::Absent, fact_of))
     }
 
-    /// Notes what a wolf said about a container outside its watch.
+    /// Notes what a wolf said about a container outside its watch. The watch
+    /// may have told of its end already: that stays.
     pub(crate) fn note(&self, wolf: &WolfId, status: ContainerStatus) {
-        if let Ok(id) = SandboxId::from_name(&status.sandbox) {
-            let mut seen = self.seen.lock();
-            let key = (id, status.execution_id.clone());
-            seen.entry(wolf.clone()).or_default().containers.insert(key, status);
+        let Ok(id) = SandboxId::from_name(&status.sandbox) else { return };
+        let mut seen = self.seen.lock();
+        let key = (id, status.execution_id.clone());
+        let containers = &mut seen.entry(wolf.clone()).or_default().containers;
+        let ended = containers.get(&key).is_some_and(|it| it.state() == ContainerState::Exited);
+        if !ended {
+            containers.insert(key, status);
         }
     }
 

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio_util::sync::CancellationToken;
 use wolfpack_proto::agent::v1::sandbox_agent_service_client::SandboxAgentServiceClient;
 use wolfpack_rpc::client::RpcChannel;
 use wolfpack_tunnel::Dialer;
 use wolfpack_types::{Endpoint, Target};
 
 use crate::config::ReachConfig;
+use crate::reach::cancel::Cancelling;
 use crate::reach::{Path, Route};
 
 /// A client of the agent inside a sandbox.
 pub(crate) type Agent = SandboxAgentServiceClient<RpcChannel>;
+
+/// One whose calls last until a token is cancelled.
+pub(crate) type LastingAgent = SandboxAgentServiceClient<Cancelling>;
 
 /// Channels by boot and tunnel. They connect when they are first used.
 #[derive(Clone)]
@@ -36,20 +41,30 @@ impl Agents {
         }
     }
 
-    /// The agent of a boot over a tunnel, with a default deadline or none.
-    pub(super) fn over(&self, route: &Route, path: Path, deadline: Option<Duration>) -> Agent {
-        let channel = self.channels.get_with((route.clone(), path), || {
+    /// The agent of a boot over a tunnel; its calls have a deadline.
+    pub(super) fn over(&self, route: &Route, path: Path, deadline: Duration) -> Agent {
+        let channel = self.channel(route, path).with_deadline(deadline);
+        SandboxAgentServiceClient::new(channel).max_decoding_message_size(self.max_message)
+    }
+
+    /// The same for calls that last until the token is cancelled.
+    pub(super) fn lasting(
+        &self,
+        route: &Route,
+        path: Path,
+        token: CancellationToken,
+    ) -> LastingAgent {
+        let channel = self.channel(route, path).without_deadline();
+        SandboxAgentServiceClient::new(Cancelling::new(channel, token))
+            .max_decoding_message_size(self.max_message)
+    }
+
+    fn channel(&self, route: &Route, path: Path) -> RpcChannel {
+        self.channels.get_with((route.clone(), path), || {
             // Ids are made of characters that targets allow.
             let (endpoint, target) = route.dial(path).unwrap_or_else(|_| nowhere(route));
             self.dialer.channel_within(endpoint, target, self.dial)
-        });
-        let channel = match deadline {
-            Some(deadline) => channel.with_deadline(deadline),
-            None => channel.without_deadline(),
-        };
-        SandboxAgentServiceClient::new(channel)
-            .max_decoding_message_size(self.max_message)
-            .max_encoding_message_size(self.max_message)
+        })
     }
 
     pub(super) fn forget(&self, route: &Route, path: Path) {

@@ -7,12 +7,14 @@
 //! own tunnel that is attached but carries nothing costs one hedge, once.
 
 mod agents;
+mod cancel;
 mod hedge;
 mod route;
 
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wolfpack_proto::agent::v1::GetStatusRequest;
 use wolfpack_proto::sandbox::v1::TunnelPath;
@@ -23,7 +25,7 @@ use crate::config::ReachConfig;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-pub(crate) use agents::Agent;
+pub(crate) use agents::{Agent, LastingAgent};
 use agents::Agents;
 pub(crate) use hedge::is_lost;
 pub(crate) use route::{Path, Route};
@@ -55,7 +57,7 @@ impl Reach {
 
     /// The agent over one tunnel; each call has `deadline` by default.
     pub(crate) fn agent(&self, route: &Route, path: Path, deadline: Duration) -> Agent {
-        self.agents.over(route, path, Some(deadline))
+        self.agents.over(route, path, deadline)
     }
 
     /// Drops the connection over one tunnel: the next call dials anew.
@@ -89,7 +91,7 @@ impl Reach {
     {
         let order = self.order(route);
         let raced = hedge::race(order, self.config.hedge, deadline, |path| {
-            call(self.agents.over(route, path, Some(deadline)))
+            call(self.agents.over(route, path, deadline))
         })
         .await;
         self.learn(route, &raced.tries);
@@ -102,11 +104,15 @@ impl Reach {
 
     /// An agent that answers now, for a call that must not be repeated: which
     /// tunnel works is found out by a probe first. The agent's calls have no
-    /// deadline.
+    /// deadline; cancelling the token resets them.
     ///
     /// # Errors
     /// `SANDBOX_UNREACHABLE` when neither tunnel brings an answer.
-    pub(crate) async fn open(&self, route: &Route) -> Result<(Agent, TunnelPath), Fault> {
+    pub(crate) async fn open(
+        &self,
+        route: &Route,
+        token: CancellationToken,
+    ) -> Result<(LastingAgent, TunnelPath), Fault> {
         let probe = |mut agent: Agent| async move {
             agent.get_status(GetStatusRequest {}).await.map(tonic::Response::into_inner)
         };
@@ -119,7 +125,7 @@ impl Reach {
             .about(route.sandbox.name()));
         }
         let path = if via == TunnelPath::Wolf { Path::Wolf } else { Path::Sandbox };
-        Ok((self.agents.over(route, path, None), via))
+        Ok((self.agents.lasting(route, path, token), via))
     }
 
     /// The tunnels in the order to try: the sandbox's own first, unless it is

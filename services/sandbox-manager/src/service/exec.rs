@@ -10,6 +10,7 @@ use futures::future::Either;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
 use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Status, Streaming};
 use wolfpack_proto::agent::v1 as agent;
 use wolfpack_proto::sandbox::v1::{
@@ -23,6 +24,8 @@ use super::Api;
 
 /// How long a caller may take to say what to run.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+/// How long the end of the input waits for a cancel that looks like it.
+const CANCEL_SHOWS: Duration = Duration::from_millis(5);
 
 impl Api {
     /// Runs a program in a sandbox of the caller's project.
@@ -33,14 +36,17 @@ impl Api {
     ) -> Result<BoxStream<'static, Result<ExecResponse, Status>>, Status> {
         let start = first(&mut input).await?;
         let route = self.running(caller, &start.sandbox).await?;
-        let (mut agent, via) = self.parts.reach.open(&route).await.map_err(to_status)?;
+        // Cancelled when this future or the stream it answers is dropped.
+        let token = CancellationToken::new();
+        let (held, ended) = (token.clone().drop_guard(), token.clone());
+        let (mut agent, via) = self.parts.reach.open(&route, token).await.map_err(to_status)?;
         let exec = start.exec.unwrap_or_default();
         let (broken, breaks) = oneshot::channel();
         let first = agent::ExecRequest { frame: Some(agent::exec_request::Frame::Start(exec)) };
-        let frames = stream::iter([first]).chain(inputs(input, broken));
+        let frames = stream::iter([first]).chain(inputs(input, broken, ended));
         // From here on nothing is repeated: the program may run already.
         let output = agent.exec(frames).await?.into_inner();
-        Ok(outputs(output, breaks, via).boxed())
+        Ok(outputs(output, breaks, via, held).boxed())
     }
 }
 
@@ -65,20 +71,29 @@ async fn first(input: &mut Streaming<ExecRequest>) -> Result<SandboxExecStart, S
 
 /// The caller's later messages as the agent takes them. The stream ends when
 /// the caller half-closes, and only then: when the caller breaks a rule or goes
-/// away, `broken` hears of it and the program must not mistake it for the end
-/// of its input.
+/// away, `broken` hears of it, or `ended` is cancelled, and the program must
+/// not mistake it for the end of its input.
 fn inputs(
     input: Streaming<ExecRequest>,
     broken: oneshot::Sender<Status>,
+    ended: CancellationToken,
 ) -> impl Stream<Item = agent::ExecRequest> + Send + 'static {
-    stream::unfold((input, Some(broken)), |(mut input, mut broken)| async move {
+    stream::unfold((input, Some(broken), ended), |(mut input, mut broken, ended)| async move {
         let status = match input.message().await {
-            Ok(None) => return None,
             Ok(Some(message)) => match later(message) {
-                Ok(frame) => return Some((frame, (input, broken))),
+                Ok(frame) => return Some((frame, (input, broken, ended))),
                 Err(status) => status,
             },
             Err(status) => status,
+            Ok(None) => {
+                // The transport says the same when the caller cancels, and ends
+                // the answer at the same time.
+                let cancelled = tokio::time::timeout(CANCEL_SHOWS, ended.cancelled()).await;
+                if cancelled.is_err() {
+                    return None;
+                }
+                return std::future::pending().await;
+            }
         };
         if let Some(broken) = broken.take() {
             let _ = broken.send(status);
@@ -120,6 +135,7 @@ fn outputs(
     output: Streaming<agent::ExecResponse>,
     breaks: oneshot::Receiver<Status>,
     via: TunnelPath,
+    held: DropGuard,
 ) -> impl Stream<Item = Result<ExecResponse, Status>> + Send + 'static {
     // A caller that half-closed drops the sender: then only the agent counts.
     let breaks = async move {
@@ -128,8 +144,8 @@ fn outputs(
             Err(_) => std::future::pending().await,
         }
     };
-    stream::unfold(Some((output, Box::pin(breaks))), move |state| async move {
-        let (mut output, mut breaks) = state?;
+    stream::unfold(Some((output, Box::pin(breaks), held)), move |state| async move {
+        let (mut output, mut breaks, held) = state?;
         let next = {
             let message = std::pin::pin!(output.message());
             match futures::future::select(message, &mut breaks).await {
@@ -139,7 +155,7 @@ fn outputs(
         };
         match next {
             Ok(None) => None,
-            Ok(Some(message)) => Some((Ok(mapped(message, via)), Some((output, breaks)))),
+            Ok(Some(message)) => Some((Ok(mapped(message, via)), Some((output, breaks, held)))),
             Err(status) => Some((Err(status), None)),
         }
     })

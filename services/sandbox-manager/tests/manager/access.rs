@@ -1,1 +1,104 @@
+//! Who may do what: keys, roles, other people's sandboxes.
 
+use tonic::Status;
+use wolfpack_proto::sandbox::v1::*;
+use wolfpack_types::Reason;
+
+use crate::harness::*;
+use crate::on_each_engine;
+
+fn exec(name: &str) -> ExecRequest {
+    let exec = ExecStart { argv: vec!["exit".into(), "0".into()], ..ExecStart::default() };
+    let start = SandboxExecStart { sandbox: name.to_owned(), exec: Some(exec) };
+    ExecRequest { frame: Some(exec_request::Frame::Start(start)) }
+}
+
+/// Every rpc that names a sandbox, delete last.
+async fn each_rpc(client: &mut Client, name: &str) -> Vec<(&'static str, Result<(), Status>)> {
+    let sandbox = name.to_owned();
+    let watch = WatchSandboxesRequest { name: sandbox.clone(), resume_revision: 0 };
+    let logs = StreamLogsRequest { sandbox: sandbox.clone(), ..StreamLogsRequest::default() };
+    let text = String::new();
+    vec![
+        ("GetSandbox", client.get(name).await.map(drop)),
+        ("WatchSandboxes", client.sandboxes.watch_sandboxes(watch).await.map(drop)),
+        ("StreamLogs", client.io.stream_logs(logs).await.map(drop)),
+        ("Exec", client.io.exec(futures::stream::iter([exec(name)])).await.map(drop)),
+        (
+            "GetScreenshot",
+            client.desktop.get_screenshot(GetScreenshotRequest { sandbox: sandbox.clone() }).await.map(drop),
+        ),
+        (
+            "GetClipboard",
+            client.desktop.get_clipboard(GetClipboardRequest { sandbox: sandbox.clone() }).await.map(drop),
+        ),
+        (
+            "SetClipboard",
+            client.desktop.set_clipboard(SetClipboardRequest { sandbox: sandbox.clone(), text }).await.map(drop),
+        ),
+        (
+            "DeleteSandbox",
+            client
+                .sandboxes
+                .delete_sandbox(DeleteSandboxRequest { name: sandbox, etag: String::new() })
+                .await
+                .map(drop),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_live_sandbox_is_there_for_its_project_only() {
+    on_each_engine(1, |_, manager| async move {
+        let mut owner = manager.owner();
+        let name = owner.running("mine").await.name;
+        for (rpc, answer) in each_rpc(&mut manager.client("wp_b_developer"), &name).await {
+            assert_eq!(reason(&answer.unwrap_err()), Reason::SandboxNotFound, "{rpc}");
+        }
+        for (rpc, answer) in each_rpc(&mut manager.client("wp_wrong"), &name).await {
+            assert_eq!(reason(&answer.unwrap_err()), Reason::ApiKeyInvalid, "{rpc}");
+        }
+        for (rpc, answer) in each_rpc(&mut manager.client(""), &name).await {
+            assert_eq!(reason(&answer.unwrap_err()), Reason::CredentialMissing, "{rpc}");
+        }
+        let theirs = manager.client("wp_b_developer").sandboxes.list_sandboxes(ListSandboxesRequest::default()).await;
+        assert!(theirs.unwrap().into_inner().sandboxes.is_empty());
+        assert_eq!(state(&owner.get(&name).await.unwrap()), SandboxState::Running);
+        for (rpc, answer) in each_rpc(&mut owner, &name).await {
+            answer.unwrap_or_else(|status| panic!("{rpc}: {status:?}"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_viewer_reads_and_does_nothing_else() {
+    on_each_engine(1, |_, manager| async move {
+        let name = manager.owner().running("").await.name;
+        let mut viewer = manager.client("wp_a_viewer");
+        for (rpc, answer) in each_rpc(&mut viewer, &name).await {
+            match rpc {
+                "GetSandbox" | "WatchSandboxes" | "StreamLogs" => answer.unwrap(),
+                _ => assert_eq!(reason(&answer.unwrap_err()), Reason::RoleTooLow, "{rpc}"),
+            }
+        }
+        let refused = viewer.sandboxes.create_sandbox(create_request("")).await.unwrap_err();
+        assert_eq!(reason(&refused), Reason::RoleTooLow);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_run_cannot_be_used() {
+    on_each_engine(0, |_, manager| async move {
+        let mut owner = manager.owner();
+        let name = owner.create("").await.name;
+        for (rpc, answer) in each_rpc(&mut owner, &name).await {
+            match rpc {
+                "GetSandbox" | "WatchSandboxes" | "DeleteSandbox" => answer.unwrap(),
+                _ => assert_eq!(reason(&answer.unwrap_err()), Reason::SandboxNotRunning, "{rpc}"),
+            }
+        }
+    })
+    .await;
+}

@@ -112,12 +112,14 @@ impl World {
             Endpoint::Wolf(_) => {
                 let sandbox = SandboxId::parse(target.argument().unwrap()).unwrap();
                 let agent = Agent::find(self, &sandbox.name(), "wolf")?;
-                let agent = SandboxAgentServiceServer::new(agent);
+                let agent = SandboxAgentServiceServer::new(agent)
+                    .max_decoding_message_size(8 << 20);
                 tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
             }
             Endpoint::Sandbox(sandbox) => {
                 let agent = Agent::find(self, &sandbox.name(), "sandbox")?;
-                let agent = SandboxAgentServiceServer::new(agent);
+                let agent = SandboxAgentServiceServer::new(agent)
+                    .max_decoding_message_size(8 << 20);
                 tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
             }
         }
