@@ -170,7 +170,8 @@ impl App {
             async move { Ok(observer.follow(&stop).await?) }
         });
         let (health, health_seen) = watch::channel(EngineHealth::default());
-        supervisor.spawn("engine-probe", probe::run(self.engine.clone(), health, stop.clone()));
+        let probing = probe::run(self.engine.clone(), probe::EVERY, health, stop.clone());
+        supervisor.spawn("engine-probe", probing);
 
         let endpoint = Endpoint::Wolf(self.identity.wolf.clone());
         let tunnel_config = AgentTunnelConfig::new(endpoint, env!("CARGO_PKG_VERSION"));

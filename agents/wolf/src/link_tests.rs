@@ -168,7 +168,8 @@ impl Line {
             metrics: Metrics::new(&context.telemetry.meter()),
         });
         let (health, health_seen) = watch::channel(EngineHealth::default());
-        let probing = crate::probe::run(engine.clone(), health, context.supervisor.token());
+        let every = Duration::from_millis(200);
+        let probing = crate::probe::run(engine.clone(), every, health, context.supervisor.token());
         context.supervisor.spawn("probe", probing);
         let peer = PeerConfig::at(format!("http://{address}"));
         let config = Config {
@@ -210,7 +211,8 @@ impl Line {
 
     async fn stop(self) {
         drop(self.came);
-        self.context.supervisor.shutdown(WAIT).await;
+        let report = self.context.supervisor.shutdown(WAIT).await;
+        assert_eq!(report, wolfpack_runtime::ShutdownReport::default());
     }
 }
 

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::Engine;
 
-const EVERY: Duration = Duration::from_secs(5);
+/// How often the engine is asked.
+pub(crate) const EVERY: Duration = Duration::from_secs(5);
 
 /// What the last question brought.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,10 +22,11 @@ pub(crate) struct EngineHealth {
 /// Asks until `stop`.
 pub(crate) async fn run(
     engine: Arc<dyn Engine>,
+    every: Duration,
     health: watch::Sender<EngineHealth>,
     stop: CancellationToken,
 ) {
-    let mut every = tokio::time::interval(EVERY);
+    let mut every = tokio::time::interval(every);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
