@@ -35,6 +35,6 @@ demo *ARGS:
 bench *ARGS:
     ./scripts/bench {{ARGS}}
 
-# Generate the Python client into target/sdk.
+# Generate the Python client into sdk/python/generated.
 gen:
     ./scripts/gen

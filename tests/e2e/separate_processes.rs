@@ -16,11 +16,17 @@ async fn the_main_job_on_postgresql() {
     let Some(postgres) = postgres_server() else { return };
     let collector = SpanCollector::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { postgres: Some(postgres), otlp_endpoint: Some(collector.endpoint()) };
+    let options = Options {
+        postgres: Some(postgres),
+        otlp_endpoint: Some(collector.endpoint()),
+        sandbox_otlp_endpoint: Some(collector.endpoint_for_containers()),
+    };
     let fleet = ProcessFleet::start(folder.path(), options).await;
     let client = fleet.client().await;
     main_job::run(&client).await;
-    dev::assert_trace(&collector).await;
+    let mut hops = dev::HOPS.to_vec();
+    hops.push("sandbox-agent");
+    dev::assert_trace(&collector, &hops).await;
     fleet.stop().await;
 }
 
@@ -28,7 +34,7 @@ async fn the_main_job_on_postgresql() {
 async fn sandboxes_live_through_the_death_of_every_other_process() {
     let Some(postgres) = postgres_server() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let options = Options { postgres: Some(postgres), otlp_endpoint: None };
+    let options = Options { postgres: Some(postgres), ..Options::default() };
     let mut fleet = ProcessFleet::start(folder.path(), options).await;
     let client = fleet.client().await;
     let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();

@@ -27,9 +27,9 @@ pub(crate) fn path(method: &MethodDescriptor) -> String {
     format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
-/// Calls an rpc with one message (none for an empty text) and the end of the
-/// request; gives the first answer, as bytes, or the status. A stream that
-/// stays silent for 3 s after its headers counts as accepted.
+/// Calls an rpc with one message and the end of the request; gives all it
+/// answers, as bytes one after the other, or the status. Of a stream that goes
+/// on, what comes until it is silent for 2 s.
 pub(crate) async fn call(
     channel: &Channel,
     method: &MethodDescriptor,
@@ -49,11 +49,15 @@ pub(crate) async fn call(
     grpc.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
     let path = path(method).parse().unwrap();
     let mut answers = grpc.streaming(request, path, BytesCodec).await?.into_inner();
-    match tokio::time::timeout(Duration::from_secs(3), answers.message()).await {
-        Ok(Ok(first)) => Ok(first.unwrap_or_default()),
-        Ok(Err(status)) => Err(status),
-        Err(_) => Ok(Vec::new()),
+    let mut all = Vec::new();
+    for _ in 0..1000 {
+        match tokio::time::timeout(Duration::from_secs(2), answers.message()).await {
+            Ok(Ok(Some(answer))) => all.extend(answer),
+            Ok(Ok(None)) | Err(_) => break,
+            Ok(Err(status)) => return Err(status),
+        }
     }
+    Ok(all)
 }
 
 #[derive(Debug, Clone, Copy)]

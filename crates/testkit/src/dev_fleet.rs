@@ -22,6 +22,8 @@ pub struct Ready {
     pub ca: PathBuf,
     /// The wolf's resource name.
     pub wolf: String,
+    /// The bridge of its sandboxes.
+    pub network: String,
 }
 
 /// A fleet in one process.
@@ -87,12 +89,32 @@ impl DevFleet {
         Client::plain(&self.ready.server, Some(&self.ready.api_key)).await.unwrap()
     }
 
-    /// Ends it as Ctrl-C would.
+    /// Ends it as Ctrl-C would; its sandboxes live on.
     ///
     /// # Panics
     /// When it takes longer than 60 s or does not end with success.
-    pub async fn stop(mut self) {
+    pub async fn stop_keeping_sandboxes(&mut self) {
         let status = self.process.stop(Duration::from_secs(60)).await;
         assert!(status.success(), "wolfpack dev ended with {status}:\n{}", self.process.log_tail());
+    }
+
+    /// Ends it as Ctrl-C would, and checks that nothing of it is left on the
+    /// engine.
+    ///
+    /// # Panics
+    /// As `stop_keeping_sandboxes`, or when a container or the network is left.
+    pub async fn stop(mut self) {
+        self.stop_keeping_sandboxes().await;
+        let filter = format!("network={}", self.ready.network);
+        let left =
+            Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().await.unwrap();
+        assert!(
+            left.stdout.is_empty(),
+            "containers are left: {}",
+            String::from_utf8_lossy(&left.stdout)
+        );
+        let network = ["network", "inspect", &self.ready.network];
+        let found = Command::new("docker").args(network).output().await.unwrap();
+        assert!(!found.status.success(), "the network {} is left", self.ready.network);
     }
 }

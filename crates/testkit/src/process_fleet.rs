@@ -27,6 +27,8 @@ pub struct Options {
     pub postgres: Option<String>,
     /// Where every process sends spans.
     pub otlp_endpoint: Option<String>,
+    /// Where the agents in sandboxes send spans.
+    pub sandbox_otlp_endpoint: Option<String>,
 }
 
 /// A fleet of processes; dropping it kills them.
@@ -271,7 +273,7 @@ impl ProcessFleet {
     }
 
     fn wolf_config(&self) -> Value {
-        json!({
+        let mut config = json!({
             "server": format!("https://{}", self.ports["gateway"]),
             "join_token_file": self.folder.join("join.token"),
             "data_dir": self.folder.join("wolf"),
@@ -284,7 +286,11 @@ impl ProcessFleet {
                 "broker": self.sandbox_path.address(),
             },
             "telemetry": self.telemetry(),
-        })
+        });
+        if let Some(endpoint) = &self.options.sandbox_otlp_endpoint {
+            config["sandbox_otlp_endpoint"] = json!(endpoint);
+        }
+        config
     }
 
     /// Stops every process in order, the wolf first, and removes its network.

@@ -1,7 +1,7 @@
 //! A collector of OpenTelemetry spans: what a fleet under test exports to.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -31,37 +31,50 @@ pub struct Span {
     pub parent: String,
 }
 
-/// A collector on a loopback port; dropping it closes it.
+/// A collector on a loopback port, and on one of the engine's own bridge where
+/// containers reach it; dropping it closes both.
 #[derive(Debug)]
 pub struct SpanCollector {
     address: SocketAddr,
+    bridge: SocketAddr,
     spans: Arc<Mutex<Vec<Span>>>,
-    task: AbortHandle,
+    tasks: Vec<AbortHandle>,
 }
 
 impl SpanCollector {
     /// Starts an empty collector.
     ///
     /// # Panics
-    /// When no loopback port can be bound.
+    /// When no port can be bound, or the engine has no bridge.
     pub async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let spans = Arc::new(Mutex::new(Vec::new()));
-        let service = TraceServiceServer::new(Collector { spans: spans.clone() });
-        let task = tokio::spawn(async move {
-            tonic::transport::Server::builder()
-                .add_service(service)
-                .serve_with_incoming(TcpListenerStream::new(listener))
-                .await
-        });
-        Self { address, spans, task: task.abort_handle() }
+        let mut addresses = Vec::new();
+        let mut tasks = Vec::new();
+        for ip in [Ipv4Addr::LOCALHOST, bridge_address().await] {
+            let listener = tokio::net::TcpListener::bind((ip, 0)).await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let service = TraceServiceServer::new(Collector { spans: spans.clone() });
+            let task = tokio::spawn(async move {
+                tonic::transport::Server::builder()
+                    .add_service(service)
+                    .serve_with_incoming(TcpListenerStream::new(listener))
+                    .await
+            });
+            tasks.push(task.abort_handle());
+        }
+        Self { address: addresses[0], bridge: addresses[1], spans, tasks }
     }
 
     /// The endpoint to export to.
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The endpoint for what runs in a container.
+    #[must_use]
+    pub fn endpoint_for_containers(&self) -> String {
+        format!("http://{}", self.bridge)
     }
 
     /// All spans that have come so far.
@@ -93,7 +106,9 @@ impl SpanCollector {
 
 impl Drop for SpanCollector {
     fn drop(&mut self) {
-        self.task.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -131,6 +146,14 @@ impl TraceService for Collector {
         }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
+}
+
+/// The address that this host has on the engine's default bridge.
+async fn bridge_address() -> Ipv4Addr {
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let inspect = ["network", "inspect", "bridge", "--format", format];
+    let output = tokio::process::Command::new("docker").args(inspect).output().await.unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().parse().expect("the engine has a default bridge")
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -5,12 +5,11 @@ use wolfpack_types::Role;
 
 const AGENTS: Allow = Allow { wolves: true, sandboxes: true, ..Allow::NOBODY };
 const WOLVES: Allow = Allow { wolves: true, ..Allow::NOBODY };
-const READERS: Allow = Allow { users: Some(Role::Viewer), services: &["*"], ..Allow::NOBODY };
-const DIALERS: Allow = Allow {
-    users: Some(Role::Developer),
-    services: &["sandbox-manager", "gateway"],
-    ..Allow::NOBODY
-};
+// Never the gateway: what it passes on without a bearer is nobody's.
+const FLEET: &[&str] = &["registry", "scheduler", "sandbox-manager"];
+const READERS: Allow = Allow { users: Some(Role::Viewer), services: FLEET, ..Allow::NOBODY };
+const DIALERS: Allow =
+    Allow { users: Some(Role::Developer), services: &["sandbox-manager"], ..Allow::NOBODY };
 
 /// Every rpc that the broker serves.
 pub const POLICY: &[PolicyRow] = &[

@@ -5,7 +5,7 @@ use super::ready::Ready;
 
 /// Addresses, the key, and three commands to try.
 pub(super) fn text(config: &DevConfig, ready: &Ready) -> String {
-    let Ready { server, server_tls, agents, api_key, wolf, data, ca } = ready;
+    let Ready { server, server_tls, agents, api_key, wolf, data, ca, .. } = ready;
     let data = data.display();
     let ca = ca.display();
     // Without a context of its own the command line needs to be told where and who.

@@ -8,7 +8,6 @@ mod certificates;
 mod config;
 mod engine;
 mod parts;
-mod ports;
 mod ready;
 mod services;
 mod wolf;

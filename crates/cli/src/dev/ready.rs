@@ -25,6 +25,8 @@ pub(super) struct Ready {
     pub(super) ca: PathBuf,
     /// The wolf on this machine.
     pub(super) wolf: String,
+    /// The bridge of its sandboxes.
+    pub(super) network: String,
     /// The folder of the state.
     pub(super) data: PathBuf,
 }
@@ -38,6 +40,7 @@ impl Ready {
             api_key: fleet.api_key.clone(),
             ca: fleet.root.clone(),
             wolf: wolf.to_owned(),
+            network: config.network(),
             data: config.data.clone(),
         }
     }

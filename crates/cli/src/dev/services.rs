@@ -1,6 +1,6 @@
 //! The five services, each built as in a process of its own.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use {
 use super::certificates::{Certificates, ca_dir};
 use super::config::DevConfig;
 use super::parts::Parts;
-use super::ports;
 
 /// A heartbeat is cheap in one process, and a wolf that dies is noticed sooner.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -41,31 +40,43 @@ pub(super) struct Fleet {
     pub(super) channel: RpcChannel,
 }
 
-/// Where each service listens for the others.
-struct Internal {
-    registry: SocketAddr,
-    scheduler: SocketAddr,
-    broker: SocketAddr,
-    manager: SocketAddr,
-}
+/// A free port of this machine's own.
+const FREE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 impl Fleet {
     pub(super) async fn start(config: &DevConfig, parts: &mut Parts) -> Result<Self, BoxError> {
         let certificates = Certificates::open(config)?;
-        let [registry, scheduler, broker, manager] = ports::free_loopback()?;
-        let internal = Internal { registry, scheduler, broker, manager };
-        let tls = ports::with_port(config.listen(config.arguments.tls, 8443))?;
-        let http = ports::with_port(config.listen(config.arguments.http, 8080))?;
-        let agents = ports::with_port(config.listen(config.arguments.agents, 8444))?;
-
-        let mut telemetries = Vec::new();
-        let api_key =
-            start_registry(config, &certificates, &internal, agents, parts, &mut telemetries)
-                .await?;
-        start_broker(config, &certificates, &internal, agents, parts, &mut telemetries).await?;
-        start_scheduler(config, &certificates, &internal, parts, &mut telemetries).await?;
-        start_manager(config, &certificates, &internal, parts, &mut telemetries).await?;
-        start_gateway(config, &certificates, &internal, (tls, http), parts, telemetries).await?;
+        let mut start = Start { config, certificates: &certificates, telemetries: Vec::new() };
+        // The registry and the broker call each other: the registry is told where the broker is
+        // once that is bound, and only then runs.
+        let (mut registry, registry_context) = start.registry().await?;
+        let registry_peer = peer(registry.addresses().grpc);
+        let (broker, broker_context) = start.broker(&registry_peer).await?;
+        let broker_peer = peer(broker.addresses().internal);
+        let agents = broker.addresses().agents;
+        registry.set_tunnel_broker(broker_peer.clone());
+        registry.set_agent_endpoint(format!(":{}", agents.port()));
+        let api_key = first_key(&registry, &config.data.join("registry").join("first.key")).await?;
+        let (scheduler, scheduler_context) = start.scheduler(&registry_peer).await?;
+        let scheduler_peer = peer(scheduler.addresses().listen);
+        let (manager, manager_context) =
+            start.manager(&registry_peer, &scheduler_peer, &broker_peer).await?;
+        let peers = gateway::Config {
+            registry: registry_peer,
+            scheduler: scheduler_peer,
+            tunnel_broker: broker_peer,
+            sandbox_manager: peer(manager.addresses().grpc),
+            ..gateway::Config::default()
+        };
+        let (gateway, gateway_context) = start.gateway(peers).await?;
+        let addresses = gateway.addresses();
+        let (tls, http) =
+            (addresses.listen, addresses.plaintext.ok_or("the gateway has no plain listener")?);
+        parts.run("registry", registry_context, registry.run());
+        parts.run("tunnel-broker", broker_context, broker.run());
+        parts.run("scheduler", scheduler_context, scheduler.run());
+        parts.run("sandbox-manager", manager_context, manager.run());
+        parts.run("gateway", gateway_context, gateway.run());
 
         let root = certificates.root();
         let trust = ClientTls::roots_only(&std::fs::read(&root)?)?;
@@ -105,47 +116,6 @@ fn database(config: &DevConfig, name: &str) -> Result<DatabaseConfig, BoxError> 
     Ok(DatabaseConfig::sqlite(&folder.join(format!("{name}.db"))))
 }
 
-/// A context under the service's own name; its telemetry is kept for `/metrics`.
-fn context(
-    config: &DevConfig,
-    name: &'static str,
-    kept: &mut Vec<Telemetry>,
-) -> Result<Context, BoxError> {
-    let context = Context::new(name, config.telemetry())?;
-    kept.push(context.telemetry.clone());
-    Ok(context)
-}
-
-async fn start_registry(
-    config: &DevConfig,
-    certificates: &Certificates,
-    internal: &Internal,
-    agents: SocketAddr,
-    parts: &mut Parts,
-    kept: &mut Vec<Telemetry>,
-) -> Result<String, BoxError> {
-    let data_dir = config.data.join("registry");
-    let settings = registry::Config {
-        listen: internal.registry,
-        tls: Some(certificates.issue("registry")?),
-        database: database(config, "registry")?,
-        ca_dir: Some(ca_dir(config)),
-        data_dir: data_dir.clone(),
-        key_environment: "dev".to_owned(),
-        agent_endpoint: format!(":{}", agents.port()),
-        tunnel_broker: Some(peer(internal.broker)),
-        heartbeat: registry::config::HeartbeatConfig { interval: HEARTBEAT, ..Default::default() },
-        telemetry: config.telemetry().clone(),
-        drain: DRAIN,
-        ..registry::Config::default()
-    };
-    let context = context(config, "registry", kept)?;
-    let app = registry::App::build(settings, context.clone()).await?;
-    let key = first_key(&app, &data_dir.join("first.key")).await?;
-    parts.run("registry", context, app.run());
-    Ok(key)
-}
-
 /// The key of the first user: made once, then kept in a file for its owner alone.
 async fn first_key(app: &registry::App, file: &Path) -> Result<String, BoxError> {
     use secrecy::ExposeSecret as _;
@@ -163,97 +133,112 @@ async fn first_key(app: &registry::App, file: &Path) -> Result<String, BoxError>
     })
 }
 
-async fn start_broker(
-    config: &DevConfig,
-    certificates: &Certificates,
-    internal: &Internal,
-    agents: SocketAddr,
-    parts: &mut Parts,
-    kept: &mut Vec<Telemetry>,
-) -> Result<(), BoxError> {
-    let settings = tunnel_broker::Config {
-        listen: internal.broker,
-        agents,
-        tls: Some(certificates.issue("tunnel-broker")?),
-        registry: peer(internal.registry),
-        telemetry: config.telemetry().clone(),
-        drain: DRAIN,
-        ..tunnel_broker::Config::default()
-    };
-    let context = context(config, "tunnel-broker", kept)?;
-    let app = tunnel_broker::App::build(settings, context.clone()).await?;
-    parts.run("tunnel-broker", context, app.run());
-    Ok(())
+/// Builds the services one after the other.
+struct Start<'a> {
+    config: &'a DevConfig,
+    certificates: &'a Certificates,
+    /// Kept for the gateway's `/metrics`.
+    telemetries: Vec<Telemetry>,
 }
 
-async fn start_scheduler(
-    config: &DevConfig,
-    certificates: &Certificates,
-    internal: &Internal,
-    parts: &mut Parts,
-    kept: &mut Vec<Telemetry>,
-) -> Result<(), BoxError> {
-    let settings = scheduler::Config {
-        listen: internal.scheduler,
-        tls: Some(certificates.issue("scheduler")?),
-        registry: peer(internal.registry),
-        database: database(config, "scheduler")?,
-        telemetry: config.telemetry().clone(),
-        drain: DRAIN,
-        ..scheduler::Config::default()
-    };
-    let context = context(config, "scheduler", kept)?;
-    let app = scheduler::App::build(settings, context.clone()).await?;
-    parts.run("scheduler", context, app.run());
-    Ok(())
-}
+impl Start<'_> {
+    /// A context under the service's own name.
+    fn context(&mut self, name: &'static str) -> Result<Context, BoxError> {
+        let context = Context::new(name, self.config.telemetry())?;
+        self.telemetries.push(context.telemetry.clone());
+        Ok(context)
+    }
 
-async fn start_manager(
-    config: &DevConfig,
-    certificates: &Certificates,
-    internal: &Internal,
-    parts: &mut Parts,
-    kept: &mut Vec<Telemetry>,
-) -> Result<(), BoxError> {
-    let settings = sandbox_manager::Config {
-        listen: internal.manager,
-        tls: Some(certificates.issue("sandbox-manager")?),
-        registry: peer(internal.registry),
-        scheduler: peer(internal.scheduler),
-        tunnel_broker: peer(internal.broker),
-        database: database(config, "sandbox-manager")?,
-        telemetry: config.telemetry().clone(),
-        drain: DRAIN,
-        ..sandbox_manager::Config::default()
-    };
-    let context = context(config, "sandbox-manager", kept)?;
-    let app = sandbox_manager::App::build(settings, context.clone()).await?;
-    parts.run("sandbox-manager", context, app.run());
-    Ok(())
-}
+    async fn registry(&mut self) -> Result<(registry::App, Context), BoxError> {
+        let settings = registry::Config {
+            listen: FREE,
+            tls: Some(self.certificates.issue("registry")?),
+            database: database(self.config, "registry")?,
+            ca_dir: Some(ca_dir(self.config)),
+            data_dir: self.config.data.join("registry"),
+            key_environment: "dev".to_owned(),
+            heartbeat: registry::config::HeartbeatConfig {
+                interval: HEARTBEAT,
+                ..Default::default()
+            },
+            telemetry: self.config.telemetry().clone(),
+            drain: DRAIN,
+            ..registry::Config::default()
+        };
+        let context = self.context("registry")?;
+        Ok((registry::App::build(settings, context.clone()).await?, context))
+    }
 
-async fn start_gateway(
-    config: &DevConfig,
-    certificates: &Certificates,
-    internal: &Internal,
-    (tls, http): (SocketAddr, SocketAddr),
-    parts: &mut Parts,
-    kept: Vec<Telemetry>,
-) -> Result<(), BoxError> {
-    let settings = gateway::Config {
-        listen: tls,
-        plaintext: Some(http),
-        tls: Some(certificates.issue("gateway")?),
-        registry: peer(internal.registry),
-        scheduler: peer(internal.scheduler),
-        tunnel_broker: peer(internal.broker),
-        sandbox_manager: peer(internal.manager),
-        telemetry: config.telemetry().clone(),
-        drain: DRAIN,
-        ..gateway::Config::default()
-    };
-    let context = Context::new("gateway", config.telemetry())?;
-    let app = gateway::App::build_with(settings, context.clone(), kept).await?;
-    parts.run("gateway", context, app.run());
-    Ok(())
+    async fn broker(
+        &mut self,
+        registry: &PeerConfig,
+    ) -> Result<(tunnel_broker::App, Context), BoxError> {
+        let settings = tunnel_broker::Config {
+            listen: FREE,
+            agents: self.config.listen(self.config.arguments.agents, 8444),
+            tls: Some(self.certificates.issue("tunnel-broker")?),
+            registry: registry.clone(),
+            telemetry: self.config.telemetry().clone(),
+            // The manager's channels to agents are idle connections that never end by themselves.
+            drain: Duration::from_secs(1),
+            ..tunnel_broker::Config::default()
+        };
+        let context = self.context("tunnel-broker")?;
+        Ok((tunnel_broker::App::build(settings, context.clone()).await?, context))
+    }
+
+    async fn scheduler(
+        &mut self,
+        registry: &PeerConfig,
+    ) -> Result<(scheduler::App, Context), BoxError> {
+        let settings = scheduler::Config {
+            listen: FREE,
+            tls: Some(self.certificates.issue("scheduler")?),
+            registry: registry.clone(),
+            database: database(self.config, "scheduler")?,
+            telemetry: self.config.telemetry().clone(),
+            drain: DRAIN,
+            ..scheduler::Config::default()
+        };
+        let context = self.context("scheduler")?;
+        Ok((scheduler::App::build(settings, context.clone()).await?, context))
+    }
+
+    async fn manager(
+        &mut self,
+        registry: &PeerConfig,
+        scheduler: &PeerConfig,
+        tunnel_broker: &PeerConfig,
+    ) -> Result<(sandbox_manager::App, Context), BoxError> {
+        let settings = sandbox_manager::Config {
+            listen: FREE,
+            tls: Some(self.certificates.issue("sandbox-manager")?),
+            registry: registry.clone(),
+            scheduler: scheduler.clone(),
+            tunnel_broker: tunnel_broker.clone(),
+            database: database(self.config, "sandbox-manager")?,
+            telemetry: self.config.telemetry().clone(),
+            drain: DRAIN,
+            ..sandbox_manager::Config::default()
+        };
+        let context = self.context("sandbox-manager")?;
+        Ok((sandbox_manager::App::build(settings, context.clone()).await?, context))
+    }
+
+    async fn gateway(
+        &mut self,
+        peers: gateway::Config,
+    ) -> Result<(gateway::App, Context), BoxError> {
+        let settings = gateway::Config {
+            listen: self.config.listen(self.config.arguments.tls, 8443),
+            plaintext: Some(self.config.listen(self.config.arguments.http, 8080)),
+            tls: Some(self.certificates.issue("gateway")?),
+            telemetry: self.config.telemetry().clone(),
+            drain: DRAIN,
+            ..peers
+        };
+        let context = Context::new("gateway", self.config.telemetry())?;
+        let others = std::mem::take(&mut self.telemetries);
+        Ok((gateway::App::build_with(settings, context.clone(), others).await?, context))
+    }
 }

@@ -11,6 +11,10 @@ pub(crate) const ON_BEHALF_OF: &str = "wolfpack-on-behalf-of";
 /// The service that may relay for wolves.
 const RELAY: &str = "tunnel-broker";
 
+/// The service whose certificate proves nothing about who calls: it passes on
+/// what the public sends, so without a bearer a call of its is nobody's.
+const FRONT: &str = "gateway";
+
 /// What a connection proves by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -55,6 +59,7 @@ pub(crate) async fn identify(
         Peer::Known(Principal::Service(name)) if name == RELAY => {
             on_behalf(headers).map(|wolf| wolf.unwrap_or_else(|| Principal::Service(name.clone())))
         }
+        Peer::Known(Principal::Service(name)) if name == FRONT => Ok(Principal::Anonymous),
         Peer::Known(principal) => Ok(principal.clone()),
     }
 }
@@ -167,6 +172,7 @@ mod tests {
     async fn certificates_come_second_and_nameless_ones_are_refused() {
         assert_eq!(who(Peer::Unknown, &[]).await, Ok("anonymous"));
         assert_eq!(who(service("scheduler"), &[]).await, Ok("service"));
+        assert_eq!(who(service("gateway"), &[]).await, Ok("anonymous"));
         assert_eq!(who(Peer::Known(Principal::Wolf(WolfId::new())), &[]).await, Ok("wolf"));
         assert_eq!(who(Peer::Nameless, &[]).await, Err(Reason::CertificateInvalid));
     }
@@ -176,7 +182,8 @@ mod tests {
         let forged = [("wolfpack-on-behalf-of", "wolves/abc")];
         assert_eq!(who(service("tunnel-broker"), &forged).await, Ok("wolf"));
         assert_eq!(who(service("tunnel-broker"), &[]).await, Ok("service"));
-        assert_eq!(who(service("gateway"), &forged).await, Ok("service"));
+        assert_eq!(who(service("scheduler"), &forged).await, Ok("service"));
+        assert_eq!(who(service("gateway"), &forged).await, Ok("anonymous"));
         assert_eq!(who(Peer::Unknown, &forged).await, Ok("anonymous"));
         let user = [("wolfpack-on-behalf-of", "wolves/abc"), ("authorization", "Bearer wp_good")];
         assert_eq!(who(service("tunnel-broker"), &user).await, Ok("user"));

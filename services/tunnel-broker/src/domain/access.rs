@@ -35,13 +35,8 @@ pub fn may_see(caller: &Principal, owner: &Owner) -> bool {
     }
 }
 
-/// The services that may dial, and the targets each may: `None` is any.
-const DIALERS: &[(&str, Option<&[&str]>)] = &[
-    ("sandbox-manager", None),
-    // The gateway carries what browsers send; agents' own services are not for
-    // it.
-    ("gateway", Some(&["desktop", "moonlight-web", "port"])),
-];
+/// The services that may dial, any target.
+const DIALERS: &[&str] = &["sandbox-manager"];
 
 /// Whether `caller` may dial `target` of `endpoint`.
 ///
@@ -57,20 +52,13 @@ pub fn may_dial(
     let forbidden = || {
         Fault::new(
             Reason::TargetForbidden,
-            "this target is not for this caller; use the api of the sandbox",
+            format!("{target} is not for this caller; use the rpcs of the sandbox"),
         )
         .about(endpoint.to_string())
     };
     match caller {
-        Principal::Service(name) => {
-            let allowed =
-                DIALERS.iter().find(|(service, _)| service == name).map(|(_, targets)| targets);
-            match allowed {
-                Some(None) => Ok(()),
-                Some(Some(targets)) if targets.contains(&target.service()) => Ok(()),
-                _ => Err(forbidden()),
-            }
-        }
+        Principal::Service(name) if DIALERS.contains(&name.as_str()) => Ok(()),
+        Principal::Service(_) => Err(forbidden()),
         // No target is for users yet: their ways in are the manager's rpcs.
         Principal::User { project, .. } if *owner == Owner::Project(project.clone()) => {
             Err(forbidden())
@@ -116,7 +104,7 @@ mod tests {
         let gateway = Principal::Service("gateway".into());
         let owner = Owner::Project(own.clone());
         assert_eq!(reason(&manager, &owner, "agent"), Ok(()));
-        assert_eq!(reason(&gateway, &owner, "desktop"), Ok(()));
+        assert_eq!(reason(&gateway, &owner, "desktop"), Err(Reason::TargetForbidden));
         assert_eq!(reason(&gateway, &owner, "agent"), Err(Reason::TargetForbidden));
         assert_eq!(
             reason(&Principal::Service("scheduler".into()), &owner, "agent"),
