@@ -26,14 +26,14 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
-/// The static sandbox agent: `WOLFPACK_SANDBOX_AGENT_BINARY`, or where
+/// The static sandbox agent: `WOLFPACK_SANDBOX_AGENT`, or where
 /// `scripts/build-sandbox-agent` leaves it.
 ///
 /// # Panics
 /// When it is not there; it says how to build it.
 #[must_use]
 pub fn sandbox_agent() -> PathBuf {
-    let path = std::env::var_os("WOLFPACK_SANDBOX_AGENT_BINARY").map_or_else(
+    let path = std::env::var_os("WOLFPACK_SANDBOX_AGENT").map_or_else(
         || {
             let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
             repo.join("target/static/x86_64-unknown-linux-gnu/debug/wolfpack-sandbox-agent")
