@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wolfpack_proto::DESCRIPTOR_SET;
 use wolfpack_proto::sandbox::v1::desktop_service_server::DesktopServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_server::SandboxIoServiceServer;
@@ -89,6 +89,7 @@ impl App {
             metrics: metrics.clone(),
             starts: Semaphore::new(config.reconcile.starts),
             ends: Semaphore::new(config.reconcile.ends),
+            all: Notify::new(),
             config: config.reconcile.clone(),
             holder: holder.clone(),
             supervisor: context.supervisor.clone(),
@@ -186,11 +187,10 @@ impl App {
             let (wolves, queue, stop) = (Arc::clone(&wolves), queue.clone(), stop.clone());
             async move { wolves.run(queue, stop).await }
         });
-        let (tunnels, queue, stop) =
-            (Arc::clone(&self.fleet.tunnels), self.queue.clone(), token.clone());
+        let (tunnels, stop) = (Arc::clone(&self.fleet.tunnels), token.clone());
         supervisor.spawn_restarting("manager.tunnels", move || {
-            let (tunnels, queue, stop) = (Arc::clone(&tunnels), queue.clone(), stop.clone());
-            async move { tunnels.run(queue, stop).await }
+            let (tunnels, stop) = (Arc::clone(&tunnels), stop.clone());
+            async move { tunnels.run(stop).await }
         });
         let (fleet, sweep, queue) = (self.fleet.clone(), self.sweep.clone(), self.queue.clone());
         let watched = supervisor.clone();

@@ -3,7 +3,7 @@
 use wolfpack_types::{Reason, SandboxState};
 
 use crate::domain::facts::{AgentFact, ContainerFact, Facts, WolfFact};
-use crate::domain::record::{Boot, Exit, Failure, Record, ReleaseAs};
+use crate::domain::record::{Boot, Exit, Failure, GiveUp, Record, ReleaseAs};
 use crate::domain::step::Step;
 
 /// What to do next for a sandbox with this row, given what is seen.
@@ -31,10 +31,8 @@ pub fn decide(record: &Record, facts: &Facts) -> Step {
 fn scheduling(record: &Record, facts: &Facts) -> Step {
     if record.live_boot().is_some() {
         return match facts.wolf {
-            WolfFact::Offline | WolfFact::Gone => Step::Abandon(ReleaseAs::Lost),
-            WolfFact::Unknown | WolfFact::Present if facts.overdue => {
-                Step::Abandon(ReleaseAs::Released)
-            }
+            WolfFact::Offline | WolfFact::Gone => Step::Abandon(GiveUp::AWAY),
+            WolfFact::Unknown | WolfFact::Present if facts.overdue => Step::Abandon(GiveUp::SILENT),
             WolfFact::Unknown | WolfFact::Present => Step::CreateOnWolf,
         };
     }
@@ -66,7 +64,7 @@ fn on_wolf(state: SandboxState, boot: &Boot, facts: &Facts) -> Step {
     let pulling = state == SandboxState::Pulling;
     if facts.reservation_ended && !boot.confirmed {
         return if pulling {
-            Step::Abandon(ReleaseAs::Released)
+            Step::Abandon(GiveUp::EXPIRED)
         } else {
             Step::Fail(Failure::new(
                 Reason::ReservationNotLive,
@@ -260,7 +258,7 @@ mod tests {
     #[test]
     fn a_refused_placement_is_released_as_refused_before_the_next() {
         let mut record = placed();
-        record.abandon(ReleaseAs::Refused, "no room", now()).unwrap();
+        record.abandon(GiveUp::REFUSED, "no room", now()).unwrap();
         assert_eq!(decide(&record, &facts()), Step::Release(ReleaseAs::Refused));
         record.released();
         assert_eq!(decide(&record, &facts()), Step::Revoke);

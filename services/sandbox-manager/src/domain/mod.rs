@@ -20,6 +20,8 @@ mod world;
 pub use decide::decide;
 pub use facts::{AgentFact, ContainerFact, Facts, WolfFact};
 pub use orphan::{Claim, is_orphan};
-pub use record::{Boot, Exit, Failure, Holds, IllegalTransition, Record, ReleaseAs, Transition};
+pub use record::{
+    Boot, Exit, Failure, GiveUp, Holds, IllegalTransition, Record, ReleaseAs, Transition,
+};
 pub use spec::{Defaults, accept, place_request_id, shape_of};
 pub use step::Step;

@@ -54,6 +54,26 @@ impl ReleaseAs {
     }
 }
 
+/// How a placement is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveUp {
+    /// How its reservation is given back.
+    pub release: ReleaseAs,
+    /// Whether its wolf is not to be chosen again for this sandbox.
+    pub exclude: bool,
+}
+
+impl GiveUp {
+    /// The wolf refused it, and would again.
+    pub const REFUSED: Self = Self { release: ReleaseAs::Refused, exclude: true };
+    /// The wolf did not answer in time.
+    pub const SILENT: Self = Self { release: ReleaseAs::Released, exclude: true };
+    /// Its reservation ended before it was bound; the wolf is not to blame.
+    pub const EXPIRED: Self = Self { release: ReleaseAs::Released, exclude: false };
+    /// The wolf is away; the scheduler knows.
+    pub const AWAY: Self = Self { release: ReleaseAs::Lost, exclude: false };
+}
+
 /// How a container ended by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
@@ -211,9 +231,15 @@ impl Record {
         Ok(())
     }
 
-    /// No wolf has room now; `message` says why.
-    pub fn no_wolf_yet(&mut self, message: &str) {
-        message.clone_into(&mut self.message);
+    /// No wolf has room now; `message` says why. Answers whether that is news.
+    pub fn no_wolf_yet(&mut self, message: &str) -> bool {
+        let message = match self.refused_by.len() {
+            0 => message.to_owned(),
+            refused => format!("{message}; {refused} refused it before"),
+        };
+        let news = self.message != message;
+        self.message = message;
+        news
     }
 
     /// The scheduler's answer was not usable (the reservation had expired): ask
@@ -340,14 +366,14 @@ impl Record {
         }
     }
 
-    /// Gives the present placement up: what it holds is cleared away, then
-    /// another wolf is looked for.
+    /// Gives the present placement up: what it holds is cleared away, then a
+    /// wolf is looked for again; another one, if this one is to be excluded.
     ///
     /// # Errors
     /// As [`Record::begin_scheduling`].
     pub fn abandon(
         &mut self,
-        release: ReleaseAs,
+        give_up: GiveUp,
         message: &str,
         now: DateTime<Utc>,
     ) -> Result<(), IllegalTransition> {
@@ -358,11 +384,11 @@ impl Record {
         message.clone_into(&mut self.message);
         self.attempt = self.attempt.saturating_add(1);
         if let Some(boot) = &mut self.boot {
-            boot.abandoned = Some(release);
+            boot.abandoned = Some(give_up.release);
             // Before it was admitted nothing is known to be there, and the wolf
             // may not answer: what it made after all is an orphan to it.
             boot.holds.container &= admitted;
-            if !self.refused_by.contains(&boot.wolf) {
+            if give_up.exclude && !self.refused_by.contains(&boot.wolf) {
                 self.refused_by.push(boot.wolf.clone());
             }
         }

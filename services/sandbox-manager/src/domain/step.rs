@@ -2,7 +2,7 @@
 
 use wolfpack_types::SandboxState;
 
-use crate::domain::record::{Failure, ReleaseAs};
+use crate::domain::record::{Failure, GiveUp, ReleaseAs};
 
 /// The next step. Marks only change the row; the others act on the world and
 /// must be safe to repeat, since a crash may come between the act and the row.
@@ -24,8 +24,8 @@ pub enum Step {
     MarkLost,
     /// Mark: its wolf is back; go on from this state.
     Recover(SandboxState),
-    /// Mark: give this placement up and look for another wolf.
-    Abandon(ReleaseAs),
+    /// Mark: give this placement up and look for a wolf again.
+    Abandon(GiveUp),
     /// Remove the container from the wolf, after keeping its last output.
     Remove,
     /// Mark: the wolf cannot be asked to remove the container any more.

@@ -169,11 +169,11 @@ impl World {
             Step::MarkDeleted => self.record.deleted(now()).unwrap(),
             Step::Fail(failure) => self.record.failed(failure.clone(), now()).unwrap(),
             Step::Wait | Step::Settled => {}
-            Step::Place if luck == Luck::Refused => self.record.no_wolf_yet("no wolf fits"),
+            Step::Place if luck == Luck::Refused => drop(self.record.no_wolf_yet("no wolf fits")),
             Step::Place if effect => self.place(),
             Step::CreateOnWolf if self.reachable() && luck == Luck::Refused => {
                 if self.record.state == SandboxState::Scheduling {
-                    self.record.abandon(ReleaseAs::Refused, "refused", now()).unwrap();
+                    self.record.abandon(GiveUp::REFUSED, "refused", now()).unwrap();
                 } else {
                     let failure = Failure::new(Reason::ImageNotFound, "no image");
                     self.record.failed(failure, now()).unwrap();

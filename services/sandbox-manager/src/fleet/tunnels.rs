@@ -1,7 +1,6 @@
 //! Tunnels as the broker sees them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -12,7 +11,6 @@ use wolfpack_runtime::BoxError;
 use wolfpack_types::{Endpoint, ExecutionId, SandboxId, WolfId};
 
 use crate::peers::Peers;
-use crate::reconcile::Queue;
 
 /// The tunnels that are attached.
 pub(crate) struct Tunnels {
@@ -63,14 +61,10 @@ impl Tunnels {
     ///
     /// # Errors
     /// When the watch breaks; the caller runs it again.
-    pub(crate) async fn run(
-        self: Arc<Self>,
-        queue: Queue,
-        token: CancellationToken,
-    ) -> Result<(), BoxError> {
+    pub(crate) async fn run(&self, token: CancellationToken) -> Result<(), BoxError> {
         let watched = tokio::select! {
             () = token.cancelled() => return Ok(()),
-            watched = self.watch(&queue) => watched,
+            watched = self.watch() => watched,
         };
         self.seen.lock().in_step = false;
         self.step();
@@ -81,7 +75,7 @@ impl Tunnels {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    async fn watch(&self, queue: &Queue) -> Result<(), BoxError> {
+    async fn watch(&self) -> Result<(), BoxError> {
         let mut stream =
             self.peers.tunnel_watch().watch_tunnels(WatchTunnelsRequest {}).await?.into_inner();
         let mut snapshot: Option<Vec<Tunnel>> = Some(Vec::new());
@@ -89,11 +83,11 @@ impl Tunnels {
             match message.event {
                 Some(Event::Attached(tunnel)) => match &mut snapshot {
                     Some(listed) => listed.push(tunnel),
-                    None => self.attach(&tunnel, queue),
+                    None => self.attach(&tunnel),
                 },
-                Some(Event::Detached(tunnel)) => self.detach(&tunnel, queue),
+                Some(Event::Detached(tunnel)) => self.detach(&tunnel),
                 Some(Event::Bookmark(mark)) if mark.snapshot_complete => {
-                    self.replace(&snapshot.take().unwrap_or_default(), queue);
+                    self.replace(&snapshot.take().unwrap_or_default());
                 }
                 Some(Event::Bookmark(_)) | None => {}
             }
@@ -101,7 +95,7 @@ impl Tunnels {
         Err("the broker ended the watch of tunnels".into())
     }
 
-    fn replace(&self, tunnels: &[Tunnel], queue: &Queue) {
+    fn replace(&self, tunnels: &[Tunnel]) {
         {
             let mut seen = self.seen.lock();
             seen.sandboxes.clear();
@@ -109,20 +103,19 @@ impl Tunnels {
             seen.in_step = true;
         }
         for tunnel in tunnels {
-            self.attach(tunnel, queue);
+            self.attach(tunnel);
         }
         self.step();
     }
 
-    fn attach(&self, tunnel: &Tunnel, queue: &Queue) {
+    fn attach(&self, tunnel: &Tunnel) {
         match Endpoint::parse(&tunnel.endpoint) {
             Ok(Endpoint::Sandbox(id)) => {
                 let session = Session {
                     id: tunnel.session_id.clone(),
                     execution: tunnel.execution_id.clone(),
                 };
-                self.seen.lock().sandboxes.insert(id.clone(), session);
-                queue.wake(&id);
+                self.seen.lock().sandboxes.insert(id, session);
             }
             Ok(Endpoint::Wolf(id)) => {
                 self.seen.lock().wolves.insert(id, tunnel.session_id.clone());
@@ -133,15 +126,13 @@ impl Tunnels {
     }
 
     /// Forgets a tunnel, unless a newer session has taken its place.
-    fn detach(&self, tunnel: &Tunnel, queue: &Queue) {
+    fn detach(&self, tunnel: &Tunnel) {
         match Endpoint::parse(&tunnel.endpoint) {
             Ok(Endpoint::Sandbox(id)) => {
                 let mut seen = self.seen.lock();
                 if seen.sandboxes.get(&id).is_some_and(|it| it.id == tunnel.session_id) {
                     seen.sandboxes.remove(&id);
                 }
-                drop(seen);
-                queue.wake(&id);
             }
             Ok(Endpoint::Wolf(id)) => {
                 let mut seen = self.seen.lock();

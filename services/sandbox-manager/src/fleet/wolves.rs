@@ -1,6 +1,6 @@
 //! Wolves as the registry sees them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -82,15 +82,18 @@ impl Wolves {
     async fn watch(&self, queue: &Queue) -> Result<(), BoxError> {
         let request = WatchWolvesRequest { resume_revision: 0 };
         let mut stream = self.peers.wolf_watch().watch_wolves(request).await?.into_inner();
-        let mut snapshot: Option<Vec<WolfId>> = Some(Vec::new());
+        let mut snapshot: Option<HashSet<WolfId>> = Some(HashSet::new());
         while let Some(message) = stream.message().await? {
             match message.event {
                 Some(Event::Upserted(wolf)) => {
                     let Ok(id) = WolfId::from_name(&wolf.name) else { continue };
-                    if let Some(listed) = &mut snapshot {
-                        listed.push(id.clone());
+                    match &mut snapshot {
+                        Some(listed) => {
+                            listed.insert(id.clone());
+                            self.seen.lock().wolves.insert(id, wolf.state());
+                        }
+                        None => self.saw(id, wolf.state(), queue),
                     }
-                    self.saw(id, wolf.state(), queue);
                 }
                 Some(Event::Deleted(name)) => {
                     let Ok(id) = WolfId::from_name(&name) else { continue };
@@ -114,15 +117,13 @@ impl Wolves {
         }
     }
 
-    /// The snapshot has come: wolves that it lacks are gone.
-    fn complete(&self, listed: &[WolfId], queue: &Queue) {
-        let gone: Vec<WolfId> = {
-            let mut seen = self.seen.lock();
-            seen.in_step = true;
-            let gone = seen.wolves.keys().filter(|id| !listed.contains(id)).cloned().collect();
-            seen.wolves.retain(|id, _| listed.contains(id));
-            gone
-        };
-        gone.into_iter().for_each(|id| queue.wolf_changed(id));
+    /// The snapshot has come: wolves that it lacks are gone, and any of the
+    /// others may have changed.
+    fn complete(&self, listed: &HashSet<WolfId>, queue: &Queue) {
+        let mut seen = self.seen.lock();
+        seen.in_step = true;
+        seen.wolves.retain(|id, _| listed.contains(id));
+        drop(seen);
+        queue.all_changed();
     }
 }

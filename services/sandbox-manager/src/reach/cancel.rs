@@ -41,7 +41,8 @@ impl Service<Request<Body>> for Cancelling {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let cancelled = Box::pin(self.token.clone().cancelled_owned());
-        self.channel.call(request.map(|inner| Body::new(Breaking { inner, cancelled, over: false })))
+        self.channel
+            .call(request.map(|inner| Body::new(Breaking { inner, cancelled, over: false })))
     }
 }
 

@@ -25,8 +25,8 @@ use crate::config::ReachConfig;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
-pub(crate) use agents::{Agent, LastingAgent};
 use agents::Agents;
+pub(crate) use agents::{Agent, LastingAgent};
 pub(crate) use hedge::is_lost;
 pub(crate) use route::{Path, Route};
 

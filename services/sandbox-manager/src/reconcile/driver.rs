@@ -53,6 +53,8 @@ pub(crate) struct Reconciler {
     pub(crate) supervisor: Supervisor,
     pub(crate) starts: Semaphore,
     pub(crate) ends: Semaphore,
+    /// Every row is to be looked at now.
+    pub(crate) all: Notify,
 }
 
 /// Frees a sandbox's place in the queue when its task ends by a panic.
@@ -77,12 +79,12 @@ impl Reconciler {
         self.supervisor.spawn("manager.reconcile", async move { this.drive(&id, &poke).await });
     }
 
-    /// Wakes all that a wolf concerns.
+    /// Wakes all that a wolf concerns and that have something to do.
     pub(super) fn wolf_changed(self: &Arc<Self>, wolf: WolfId) {
         let this = Arc::clone(self);
         self.supervisor.spawn("manager.wolf_changed", async move {
             match this.sandboxes.concerned_by(&wolf).await {
-                Ok(ids) => ids.iter().for_each(|id| this.queue.wake(id)),
+                Ok(rows) => this.wake_those_in_need(&rows),
                 // The next resync looks at them.
                 Err(error) => tracing::warn!(%wolf, %error, "its sandboxes cannot be read"),
             }
@@ -281,8 +283,7 @@ impl Reconciler {
             Step::MarkLost => record.lost(now)?,
             Step::Recover(into) => record.recovered(*into, now)?,
             Step::Abandon(how) => {
-                let message = "its wolf did not take it; looking for another";
-                record.abandon(*how, message, now)?;
+                record.abandon(*how, "its wolf did not take it; looking again", now)?;
             }
             Step::ForgetContainer => record.container_removed(),
             Step::MarkDeleted => record.deleted(now)?,

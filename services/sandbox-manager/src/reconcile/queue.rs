@@ -76,6 +76,13 @@ impl Queue {
         }
     }
 
+    /// Much may have changed: looks at every row.
+    pub(crate) fn all_changed(&self) {
+        if let Some(reconciler) = self.inner.reconciler.get().and_then(Weak::upgrade) {
+            reconciler.all.notify_one();
+        }
+    }
+
     /// Notes that the task of a sandbox has written this version.
     pub(super) fn wrote(&self, id: &SandboxId, version: i64) {
         if let Some(entry) = self.inner.active.lock().get_mut(id) {

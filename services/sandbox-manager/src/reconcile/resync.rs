@@ -23,7 +23,15 @@ impl Reconciler {
             tokio::select! {
                 () = token.cancelled() => {}
                 () = tokio::time::sleep(self.config.resync) => {}
+                () = self.all.notified() => {}
             }
+        }
+    }
+
+    /// Wakes the rows among these that have something to do here.
+    pub(super) fn wake_those_in_need(&self, rows: &[Sandbox]) {
+        for row in rows.iter().filter(|row| self.needs_a_look(row)) {
+            self.queue.wake(&row.id);
         }
     }
 
@@ -33,9 +41,7 @@ impl Reconciler {
             let rows = self.sandboxes.unsettled(&after, BATCH).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.id.to_string();
-            for row in rows.iter().filter(|row| self.needs_a_look(row)) {
-                self.queue.wake(&row.id);
-            }
+            self.wake_those_in_need(&rows);
         }
     }
 

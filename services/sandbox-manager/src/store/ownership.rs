@@ -136,22 +136,19 @@ impl Sandboxes {
         read_all(rows)
     }
 
-    /// Ids of sandboxes on a wolf that are not DELETED, and of those that look
-    /// for any wolf.
-    pub(crate) async fn concerned_by(&self, wolf: &WolfId) -> Result<Vec<SandboxId>> {
-        let ids: Vec<String> = Entity::find()
-            .select_only()
-            .column(Column::Id)
+    /// Sandboxes on a wolf that are not DELETED, and those that look for any
+    /// wolf.
+    pub(crate) async fn concerned_by(&self, wolf: &WolfId) -> Result<Vec<Sandbox>> {
+        let rows = Entity::find()
             .filter(Column::State.ne(SandboxState::Deleted.as_str()))
             .filter(
                 Condition::any()
                     .add(Column::Wolf.eq(wolf.as_str()))
                     .add(Column::State.eq(SandboxState::Scheduling.as_str())),
             )
-            .into_tuple()
             .all(self.conn())
             .await?;
-        Ok(ids.iter().filter_map(|id| SandboxId::parse(id).ok()).collect())
+        read_all(rows)
     }
 }
 

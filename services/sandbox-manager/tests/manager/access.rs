@@ -26,15 +26,27 @@ async fn each_rpc(client: &mut Client, name: &str) -> Vec<(&'static str, Result<
         ("Exec", client.io.exec(futures::stream::iter([exec(name)])).await.map(drop)),
         (
             "GetScreenshot",
-            client.desktop.get_screenshot(GetScreenshotRequest { sandbox: sandbox.clone() }).await.map(drop),
+            client
+                .desktop
+                .get_screenshot(GetScreenshotRequest { sandbox: sandbox.clone() })
+                .await
+                .map(drop),
         ),
         (
             "GetClipboard",
-            client.desktop.get_clipboard(GetClipboardRequest { sandbox: sandbox.clone() }).await.map(drop),
+            client
+                .desktop
+                .get_clipboard(GetClipboardRequest { sandbox: sandbox.clone() })
+                .await
+                .map(drop),
         ),
         (
             "SetClipboard",
-            client.desktop.set_clipboard(SetClipboardRequest { sandbox: sandbox.clone(), text }).await.map(drop),
+            client
+                .desktop
+                .set_clipboard(SetClipboardRequest { sandbox: sandbox.clone(), text })
+                .await
+                .map(drop),
         ),
         (
             "DeleteSandbox",
@@ -61,7 +73,11 @@ async fn a_live_sandbox_is_there_for_its_project_only() {
         for (rpc, answer) in each_rpc(&mut manager.client(""), &name).await {
             assert_eq!(reason(&answer.unwrap_err()), Reason::CredentialMissing, "{rpc}");
         }
-        let theirs = manager.client("wp_b_developer").sandboxes.list_sandboxes(ListSandboxesRequest::default()).await;
+        let theirs = manager
+            .client("wp_b_developer")
+            .sandboxes
+            .list_sandboxes(ListSandboxesRequest::default())
+            .await;
         assert!(theirs.unwrap().into_inner().sandboxes.is_empty());
         assert_eq!(state(&owner.get(&name).await.unwrap()), SandboxState::Running);
         for (rpc, answer) in each_rpc(&mut owner, &name).await {

@@ -32,9 +32,10 @@ async fn starts_after_a_crash(database: &TestDatabase, effect: Effect) {
     let running = owner.until(&created.name, SandboxState::Running).await;
     world.with(|state| {
         assert_eq!(state.containers.len(), 1, "after {effect:?}");
-        let bound = state.reservations.iter().filter(|it| {
-            it.reservation.state().as_str_name() == "RESERVATION_STATE_BOUND"
-        });
+        let bound = state
+            .reservations
+            .iter()
+            .filter(|it| it.reservation.state().as_str_name() == "RESERVATION_STATE_BOUND");
         assert_eq!(bound.count(), 1, "after {effect:?}");
     });
     owner.end(&running.name).await;
@@ -100,4 +101,25 @@ async fn a_crash_at_any_step_of_the_way_down_converges() {
             database.close().await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_long_crash_the_only_wolf_is_asked_again() {
+    let database = TestDatabase::sqlite();
+    let world = World::start(1).await;
+    let manager = Manager::start(config(&world, &database.config)).await;
+    world.with(|state| state.stop_after = Some(Effect::Admit));
+    let created = manager.owner().create("").await;
+    let mut stopped = world.inner.stopped.subscribe();
+    tokio::time::timeout(SOON, stopped.wait_for(|count| *count > 0)).await.unwrap().unwrap();
+    manager.crash();
+    world.with(|state| state.stop_after = None);
+    // Longer than what is not bound is held.
+    tokio::time::sleep(world.inner.reservation_ttl + std::time::Duration::from_millis(200)).await;
+    let manager = Manager::start(config(&world, &database.config)).await;
+    let mut owner = manager.owner();
+    let running = owner.until(&created.name, SandboxState::Running).await;
+    assert!(world.count("place") > 1, "the first reservation was of no use any more");
+    owner.end(&running.name).await;
+    nothing_left(&world).await;
 }

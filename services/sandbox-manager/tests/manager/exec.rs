@@ -71,7 +71,8 @@ async fn input_goes_in_to_its_end_and_output_comes_out_with_the_code() {
         let ran = run(&mut owner, vec![start(&name, &["exit", "42"])]).await.unwrap();
         assert_eq!(ran.code, Some(42));
         // The largest piece of input that the API allows.
-        let ran = run(&mut owner, vec![start(&name, &["cat"]), stdin(vec![7; 4 << 20])]).await.unwrap();
+        let ran =
+            run(&mut owner, vec![start(&name, &["cat"]), stdin(vec![7; 4 << 20])]).await.unwrap();
         assert_eq!(ran.stdout.len(), 4 << 20);
     })
     .await;
@@ -191,7 +192,10 @@ async fn a_reader_that_stops_stops_the_program_and_nothing_is_buffered() {
         assert_eq!(world.count("yes"), written, "the program must stand still");
         assert!(written < total / 2, "{written} bytes lie somewhere in between");
         // Others are not held up, and reading on brings the rest.
-        assert_eq!(run(&mut owner, vec![start(&name, &["exit", "0"])]).await.unwrap().code, Some(0));
+        assert_eq!(
+            run(&mut owner, vec![start(&name, &["exit", "0"])]).await.unwrap().code,
+            Some(0)
+        );
         let ran = collect_rest(output).await;
         assert_eq!(ran, total);
     })

@@ -26,7 +26,7 @@ async fn a_wolf_that_refuses_is_released_as_refused_and_another_is_taken() {
             let first = &state.reservations[0].reservation;
             assert_eq!(first.state(), ReservationState::Refused);
             let second = &state.reservations[1];
-            assert_eq!(second.request.excluded_wolves, [first.wolf.clone()]);
+            assert_eq!(second.request.excluded_wolves, std::slice::from_ref(&first.wolf));
             assert_eq!(second.reservation.wolf, sandbox.status.as_ref().unwrap().wolf);
         });
         owner.end(&sandbox.name).await;
@@ -92,7 +92,10 @@ async fn an_image_that_is_not_there_fails_it_and_gives_the_goods_back() {
         let mut owner = manager.owner();
         let created = owner.create("").await;
         let failed = owner.until(&created.name, SandboxState::Failed).await.status.unwrap();
-        assert_eq!((failed.reason.as_str(), failed.message.as_str()), ("IMAGE_NOT_FOUND", "as the test wants it"));
+        assert_eq!(
+            (failed.reason.as_str(), failed.message.as_str()),
+            ("IMAGE_NOT_FOUND", "as the test wants it")
+        );
         nothing_left(&world).await;
         owner.end(&created.name).await;
     })

@@ -100,7 +100,8 @@ impl Manager {
     }
 
     pub(crate) fn client(&self, key: &'static str) -> Client {
-        let channel = Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
+        let channel =
+            Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
         let with_key = |channel| InterceptedService::new(channel, Key(key));
         Client {
             sandboxes: SandboxServiceClient::new(with_key(channel.clone())),
@@ -119,7 +120,9 @@ impl Manager {
     pub(crate) async fn scrape(&self) -> String {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut io = tokio::net::TcpStream::connect(self.metrics).await.unwrap();
-        io.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        io.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
         let mut text = String::new();
         io.read_to_string(&mut text).await.unwrap();
         text

@@ -27,7 +27,10 @@ async fn a_sandbox_comes_up_step_by_step_and_leaves_nothing() {
             ]
         );
         assert!(status.transitions.iter().all(|it| it.time.is_some()));
-        assert_eq!((sandbox.creator.as_str(), sandbox.project.as_str()), ("users/ada", "projects/a"));
+        assert_eq!(
+            (sandbox.creator.as_str(), sandbox.project.as_str()),
+            ("users/ada", "projects/a")
+        );
         assert_eq!(sandbox.spec.unwrap().image, "wolfpack/sandbox-base:latest");
         assert!(status.wolf.starts_with("wolves/") && status.reason.is_empty());
         world.with(|state| {
@@ -130,7 +133,8 @@ async fn lists_are_paged_newest_first_and_filtered_by_labels() {
 
         let selector: BTreeMap<String, String> =
             [("parity".to_owned(), "1".to_owned()), ("all".to_owned(), "yes".to_owned())].into();
-        let odd = ListSandboxesRequest { label_selector: selector, ..ListSandboxesRequest::default() };
+        let odd =
+            ListSandboxesRequest { label_selector: selector, ..ListSandboxesRequest::default() };
         let page = owner.sandboxes.list_sandboxes(odd.clone()).await.unwrap().into_inner();
         assert_eq!(page.sandboxes.len(), 3);
         let named = ListSandboxesRequest { display_name: "n4".into(), ..odd };
@@ -162,7 +166,8 @@ async fn a_delete_with_an_old_etag_changes_nothing() {
         let mut owner = manager.owner();
         let created = owner.create("").await;
         let running = owner.until(&created.name, SandboxState::Running).await;
-        let delete = |etag: &str| DeleteSandboxRequest { name: created.name.clone(), etag: etag.to_owned() };
+        let delete =
+            |etag: &str| DeleteSandboxRequest { name: created.name.clone(), etag: etag.to_owned() };
         let refused = owner.sandboxes.delete_sandbox(delete(&created.etag)).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::EtagMismatch);
         assert_eq!(state(&owner.get(&created.name).await.unwrap()), SandboxState::Running);
@@ -176,8 +181,13 @@ async fn a_delete_with_an_old_etag_changes_nothing() {
 async fn a_shape_that_no_wolf_could_hold_is_refused_at_once() {
     on_each_engine(1, |_, manager| async move {
         let mut request = create_request("");
-        let gpu = wolfpack_proto::types::v1::GpuRequest { count: 2, share_milli: 500, ..Default::default() };
-        request.sandbox.as_mut().unwrap().spec = Some(SandboxSpec { gpu: Some(gpu), ..SandboxSpec::default() });
+        let gpu = wolfpack_proto::types::v1::GpuRequest {
+            count: 2,
+            share_milli: 500,
+            ..Default::default()
+        };
+        request.sandbox.as_mut().unwrap().spec =
+            Some(SandboxSpec { gpu: Some(gpu), ..SandboxSpec::default() });
         let refused = manager.owner().sandboxes.create_sandbox(request).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::ShapeInvalid);
     })

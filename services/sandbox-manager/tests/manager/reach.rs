@@ -9,7 +9,10 @@ use wolfpack_types::Reason;
 use crate::harness::*;
 use crate::on_each_engine;
 
-async fn screenshot(client: &mut Client, name: &str) -> Result<GetScreenshotResponse, tonic::Status> {
+async fn screenshot(
+    client: &mut Client,
+    name: &str,
+) -> Result<GetScreenshotResponse, tonic::Status> {
     let request = GetScreenshotRequest { sandbox: name.to_owned() };
     Ok(client.desktop.get_screenshot(request).await?.into_inner())
 }
@@ -31,7 +34,10 @@ async fn each_way_is_taken_when_it_should_be_and_said() {
         let direct = screenshot(&mut owner, &name).await.unwrap();
         assert_eq!(direct.via(), TunnelPath::Sandbox);
         assert_eq!(&direct.image[..], b"a picture that came through sandbox");
-        assert_eq!((direct.width, direct.height, direct.media_type.as_str()), (640, 480, "image/png"));
+        assert_eq!(
+            (direct.width, direct.height, direct.media_type.as_str()),
+            (640, 480, "image/png")
+        );
 
         // The own tunnel is attached, but its packets are lost.
         world.with(|state| state.black_holes.insert(name.clone()));
@@ -92,7 +98,8 @@ async fn without_any_way_it_is_unreachable_and_says_how() {
         let sandbox = owner.running("").await;
         let wolf = sandbox.status.unwrap().wolf;
         world.with(|state| state.black_holes.extend([sandbox.name.clone(), wolf]));
-        let mut request = tonic::Request::new(GetScreenshotRequest { sandbox: sandbox.name.clone() });
+        let mut request =
+            tonic::Request::new(GetScreenshotRequest { sandbox: sandbox.name.clone() });
         request.set_timeout(Duration::from_secs(30));
         let exec = ExecStart { argv: vec!["cat".into()], ..ExecStart::default() };
         let start = SandboxExecStart { sandbox: sandbox.name.clone(), exec: Some(exec) };
@@ -100,7 +107,10 @@ async fn without_any_way_it_is_unreachable_and_says_how() {
         let refused = owner.io.exec(futures::stream::iter([first])).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::SandboxUnreachable);
         let fault = wolfpack_rpc::from_status(&refused);
-        assert!(fault.metadata.contains_key("sandbox") && fault.metadata.contains_key("wolf"), "{fault:?}");
+        assert!(
+            fault.metadata.contains_key("sandbox") && fault.metadata.contains_key("wolf"),
+            "{fault:?}"
+        );
     })
     .await;
 }

@@ -14,8 +14,12 @@ async fn replicas_share_the_work_and_see_each_others_writes() {
         let one = Manager::start(config(&world, &database.config)).await;
         let two = Manager::start(config(&world, &database.config)).await;
         let (mut first, mut second) = (one.owner(), two.owner());
-        let mut watch =
-            second.sandboxes.watch_sandboxes(WatchSandboxesRequest::default()).await.unwrap().into_inner();
+        let mut watch = second
+            .sandboxes
+            .watch_sandboxes(WatchSandboxesRequest::default())
+            .await
+            .unwrap()
+            .into_inner();
         let created = first.create("").await;
         // The watch at the other replica sees it come up.
         let seen = tokio::time::timeout(SOON, async {

@@ -155,7 +155,8 @@ async fn a_watcher_that_does_not_read_is_cut_off_and_nobody_else_waits() {
         request.request_id = uuid::Uuid::new_v4().to_string();
         let mut sent = request.clone();
         sent.sandbox.as_mut().unwrap().spec.as_mut().unwrap().env.truncate_to(100);
-        let sandbox = owner.sandboxes.create_sandbox(sent).await.unwrap().into_inner().sandbox.unwrap();
+        let sandbox =
+            owner.sandboxes.create_sandbox(sent).await.unwrap().into_inner().sandbox.unwrap();
         owner.until(&sandbox.name, SandboxState::Running).await;
         owner.end(&sandbox.name).await;
     }

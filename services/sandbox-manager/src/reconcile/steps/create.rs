@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Streaming;
@@ -11,10 +12,11 @@ use wolfpack_proto::agent::v1::{
     ContainerStatus, CreateSandboxRequest, CreateSandboxResponse, Pulling,
 };
 use wolfpack_proto::registry::v1::MintSandboxTokenRequest;
+use wolfpack_proto::scheduler::v1::Reservation;
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason, SandboxState};
 
-use crate::domain::{Failure, ReleaseAs, WolfFact};
+use crate::domain::{Failure, GiveUp, WolfFact};
 use crate::reconcile::driver::Next;
 use crate::reconcile::session::Session;
 use crate::reconcile::trouble::Trouble;
@@ -191,7 +193,10 @@ impl Reconciler {
             Reason::ReservationRefused => {
                 let now = session.now();
                 let message = format!("the wolf refused it: {}", fault.message);
-                session.row.record.abandon(ReleaseAs::Refused, &message, now)?;
+                // After a long crash it is only too late, which any wolf would say.
+                let late = is_past(session.row.goods.as_ref(), now);
+                let how = if late { GiveUp::EXPIRED } else { GiveUp::REFUSED };
+                session.row.record.abandon(how, &message, now)?;
                 self.save(session).await
             }
             Reason::ImageNotFound | Reason::ImagePullFailed => {
@@ -223,4 +228,10 @@ impl Reconciler {
         session.close().await?;
         Err(fault.into())
     }
+}
+
+/// Whether the time of a reservation is over.
+fn is_past(goods: Option<&Reservation>, now: DateTime<Utc>) -> bool {
+    let until = goods.and_then(|goods| goods.expire_time.as_ref());
+    until.is_some_and(|until| until.seconds <= now.timestamp())
 }

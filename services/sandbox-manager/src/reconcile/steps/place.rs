@@ -72,8 +72,7 @@ impl Reconciler {
         let record = &mut session.row.record;
         match fault.reason {
             Reason::NoWolfFits => {
-                if record.message != fault.message {
-                    record.no_wolf_yet(&fault.message);
+                if record.no_wolf_yet(&fault.message) {
                     self.save(session).await?;
                 }
                 Ok(Next::After(self.config.place_again))

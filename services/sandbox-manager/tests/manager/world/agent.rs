@@ -31,7 +31,8 @@ impl Agent {
                 .filter(|(_, it)| it.state() == ContainerState::Running)
                 .map(|(_, it)| it.execution_id.clone())
         });
-        let execution = execution.ok_or_else(|| fault(Reason::TargetUnreachable, "no container"))?;
+        let execution =
+            execution.ok_or_else(|| fault(Reason::TargetUnreachable, "no container"))?;
         Ok(Self { world: world.clone(), execution, via })
     }
 }

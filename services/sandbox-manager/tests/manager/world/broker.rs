@@ -112,14 +112,14 @@ impl World {
             Endpoint::Wolf(_) => {
                 let sandbox = SandboxId::parse(target.argument().unwrap()).unwrap();
                 let agent = Agent::find(self, &sandbox.name(), "wolf")?;
-                let agent = SandboxAgentServiceServer::new(agent)
-                    .max_decoding_message_size(8 << 20);
+                let agent =
+                    SandboxAgentServiceServer::new(agent).max_decoding_message_size(8 << 20);
                 tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
             }
             Endpoint::Sandbox(sandbox) => {
                 let agent = Agent::find(self, &sandbox.name(), "sandbox")?;
-                let agent = SandboxAgentServiceServer::new(agent)
-                    .max_decoding_message_size(8 << 20);
+                let agent =
+                    SandboxAgentServiceServer::new(agent).max_decoding_message_size(8 << 20);
                 tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
             }
         }
@@ -139,14 +139,14 @@ async fn splice(
     let (mut from, mut to) = tokio::io::split(io);
     let up = async {
         while let Ok(Some(message)) = input.message().await {
-            match message.frame {
-                Some(dial_request::Frame::Data(data)) if !world.swallows(&endpoint) => {
-                    if to.write_all(&data).await.is_err() {
-                        return;
-                    }
-                }
-                Some(dial_request::Frame::Fin(_)) => drop(to.shutdown().await),
-                _ => {}
+            let carried = match message.frame {
+                Some(dial_request::Frame::Data(_)) if world.swallows(&endpoint) => Ok(()),
+                Some(dial_request::Frame::Data(data)) => to.write_all(&data).await,
+                Some(dial_request::Frame::Fin(_)) => to.shutdown().await,
+                _ => Ok(()),
+            };
+            if carried.is_err() {
+                return;
             }
         }
     };

@@ -35,7 +35,10 @@ pub(crate) enum CreateFault {
     /// Admitted, and then the image never comes.
     HangInPull,
     /// Starts and ends at once.
-    Exits { code: i32, out_of_memory: bool },
+    Exits {
+        code: i32,
+        out_of_memory: bool,
+    },
 }
 
 /// An effect of the fleet, after which it can be stopped dead.
@@ -109,11 +112,7 @@ impl World {
     /// A fleet with this many wolves online, each with room for 8 sandboxes.
     pub(crate) async fn start(wolves: usize) -> Self {
         let inner = Inner {
-            state: Mutex::new(State {
-                own_tunnels: true,
-                agents_ready: true,
-                ..State::default()
-            }),
+            state: Mutex::new(State { own_tunnels: true, agents_ready: true, ..State::default() }),
             wolf_events: broadcast::channel(1024).0,
             tunnel_events: broadcast::channel(1024).0,
             container_events: broadcast::channel(1024).0,
@@ -167,7 +166,12 @@ impl World {
     pub(crate) fn take_away(&self, id: &WolfId) {
         self.detach(&id.name());
         let sandboxes: Vec<String> = self.with(|state| {
-            state.containers.iter().filter(|((w, _), _)| w == id).map(|(_, c)| c.sandbox.clone()).collect()
+            state
+                .containers
+                .iter()
+                .filter(|((w, _), _)| w == id)
+                .map(|(_, c)| c.sandbox.clone())
+                .collect()
         });
         sandboxes.iter().for_each(|name| self.detach(name));
         self.set_wolf(id, WolfState::Offline);

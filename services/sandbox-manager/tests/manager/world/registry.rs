@@ -1,7 +1,7 @@
 //! Wolves, keys and tokens.
 
-use futures::stream::{self, BoxStream};
 use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use tonic::{Request, Response, Status, Streaming};
 use wolfpack_proto::registry::v1::identity_service_server::IdentityService;
 use wolfpack_proto::registry::v1::watch_wolves_response::Event;
@@ -125,9 +125,8 @@ impl IdentityService for World {
         &self,
         _: Request<WatchRevocationsRequest>,
     ) -> Result<Response<Self::WatchRevocationsStream>, Status> {
-        let mark = watch_revocations_response::Event::Bookmark(WatchBookmark {
-            snapshot_complete: true,
-        });
+        let mark =
+            watch_revocations_response::Event::Bookmark(WatchBookmark { snapshot_complete: true });
         let first = WatchRevocationsResponse { revision: 0, event: Some(mark) };
         Ok(Response::new(stream::iter([Ok(first)]).chain(stream::pending()).boxed()))
     }

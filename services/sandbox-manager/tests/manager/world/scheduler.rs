@@ -43,10 +43,8 @@ impl SchedulerService for World {
         let ttl = self.inner.reservation_ttl;
         let reservation = self.with(|state| {
             *state.counts.entry("place").or_default() += 1;
-            let known = state
-                .reservations
-                .iter()
-                .find(|it| it.request.request_id == request.request_id);
+            let known =
+                state.reservations.iter().find(|it| it.request.request_id == request.request_id);
             if let Some(known) = known {
                 if known.request != request {
                     return Err(fault(Reason::RequestIdReused, "another body"));

@@ -59,7 +59,8 @@ impl Runtime {
         match trouble {
             Some(CreateFault::ImageNotFound) => return drop(refuse(Reason::ImageNotFound).await),
             Some(CreateFault::HangInPull) => {
-                let pulling = Pulling { message: "fetching".into(), current_bytes: 1, total_bytes: 4 };
+                let pulling =
+                    Pulling { message: "fetching".into(), current_bytes: 1, total_bytes: 4 };
                 let _ = say(Step::Pulling(pulling)).await;
                 return steps.closed().await;
             }
@@ -77,7 +78,10 @@ impl Runtime {
         container.set_state(ContainerState::Running);
         let (made, tunnels) = self.world.with(|state| {
             let key = self.key(&request.sandbox);
-            let there = state.containers.get(&key).is_some_and(|it| it.execution_id == request.execution_id);
+            let there = state
+                .containers
+                .get(&key)
+                .is_some_and(|it| it.execution_id == request.execution_id);
             if !there {
                 state.containers.insert(key, container.clone());
             }
