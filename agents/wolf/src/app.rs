@@ -309,7 +309,7 @@ async fn prepare(config: &Config) -> Result<Folders, BoxError> {
 }
 
 fn install(data_dir: &Path, binary: &Path) -> io::Result<PathBuf> {
-    directory::install_agent(&data_dir.join("bin"), binary).map_err(|error| {
+    directory::install_agent(data_dir, binary).map_err(|error| {
         let words = format!(
             "the sandbox agent's binary {} cannot be installed: {error}; set sandbox_agent_binary",
             binary.display()

@@ -41,6 +41,7 @@ touch /run/wolfpack/bin/x 2>/dev/null && echo "bin writable"
 touch /run/wolfpack/x && echo "dir writable"
 ls /var/run/docker.sock /dev/mem /dev/kmsg 2>/dev/null && echo "host things"
 echo "to stderr" >&2
+echo "done"
 trap 'exit 3' TERM
 while :; do sleep 0.05; done
 "#;
@@ -78,7 +79,7 @@ impl Host {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let agent = dir.path().join("agent");
         std::fs::write(&agent, AGENT).expect("the script");
-        let bin_dir = directory::install_agent(&dir.path().join("bin"), &agent).expect("installed");
+        let bin_dir = directory::install_agent(dir.path(), &agent).expect("installed");
         let wolf = WolfId::new();
         Self {
             context: Context::quiet("wolf"),
@@ -162,16 +163,19 @@ impl Host {
         }
     }
 
-    async fn log(&self, container: &str, until: &str) -> Vec<(bool, String)> {
+    /// The log up to these lines; two pipes have no order between them.
+    async fn log(&self, container: &str, until: &[(bool, &str)]) -> Vec<(bool, String)> {
         let mut logs = self.engine.logs(container, true, None);
-        let mut lines = Vec::new();
+        let mut lines: Vec<(bool, String)> = Vec::new();
         let reading = async {
             while let Some(chunk) = logs.next().await {
                 let chunk = chunk.expect("a log");
                 let text = String::from_utf8_lossy(&chunk.data).trim().to_owned();
-                let last = text.contains(until);
                 lines.push((chunk.stderr, text));
-                if last {
+                let seen = |last: &(bool, &str)| {
+                    lines.iter().any(|(stderr, text)| (*stderr, text.as_str()) == *last)
+                };
+                if until.iter().all(seen) {
                     break;
                 }
             }
@@ -188,6 +192,19 @@ impl Host {
         self.engine.remove_network(&self.network).await.expect("remove the network");
         self.engine.remove_network(&self.network).await.expect("it is removed");
         self.context.supervisor.shutdown(WAIT).await;
+    }
+}
+
+/// A test that failed half way leaves nothing either.
+impl Drop for Host {
+    fn drop(&mut self) {
+        let filter = format!("label=wolfpack.wolf={}", self.wolf);
+        let listed = Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output();
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        for left in String::from_utf8_lossy(&listed).lines() {
+            let _ = Command::new("docker").args(["rm", "-fv", left]).output();
+        }
+        let _ = Command::new("docker").args(["network", "rm", &self.network]).output();
     }
 }
 
@@ -223,9 +240,8 @@ async fn a_real_engine_makes_hardened_sandboxes_and_keeps_none() {
     let made = create(&lifecycle, request.clone()).await;
     let id = made.container.id.clone();
 
-    let lines = host.log(&id, "to stderr").await;
+    let lines = host.log(&id, &[(true, "to stderr"), (false, "done")]).await;
     let out = lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n");
-    assert!(lines.iter().any(|(stderr, text)| *stderr && text.contains("to stderr")), "{out}");
     let says =
         |line: &str| assert!(out.lines().any(|said| said == line), "{line:?} not in:\n{out}");
     says("token the-token");

@@ -200,21 +200,7 @@ fn life(chain: &str) -> Result<(SystemTime, SystemTime), String> {
 mod tests {
     use super::*;
 
-    /// Signs a request for `days`, as the registry would.
-    fn issue(request: &[u8], days: i64) -> Issued {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut ca = CertificateParams::default();
-        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
-        let der = rustls_pki_types::CertificateSigningRequestDer::from(request.to_vec());
-        let mut asked = rcgen::CertificateSigningRequestParams::from_der(&der).unwrap();
-        asked.params.not_before = rcgen::date_time_ymd(2026, 1, 1);
-        asked.params.not_after = asked.params.not_before
-            + std::time::Duration::from_secs(86_400) * u32::try_from(days).unwrap();
-        let leaf = asked.signed_by(&issuer).unwrap();
-        Issued { certificate_chain: leaf.pem(), trust_roots: ca_certificate.pem() }
-    }
+    use crate::join::tests::issue;
 
     #[test]
     fn an_identity_is_kept_reused_and_renewed_with_the_same_key() {

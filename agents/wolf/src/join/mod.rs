@@ -8,3 +8,6 @@ mod token;
 pub use client::{join, keep_renewed};
 pub use identity::{IdentityStore, Issued, WolfIdentity};
 pub use token::{JoinToken, NotAJoinToken};
+
+#[cfg(test)]
+mod tests;

@@ -176,7 +176,8 @@ impl Lifecycle {
     }
 
     /// Removes the directories that no container has: what a crash between
-    /// directory and container left. Only before the first create.
+    /// directory and container left; and older binaries of the sandbox agent
+    /// when no sandbox can be running one. Only before the first create.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -184,7 +185,13 @@ impl Lifecycle {
         let root = self.inner.settings.root.clone();
         let known: Vec<SandboxId> =
             self.inner.observer.snapshot().into_iter().map(|seen| seen.identity.sandbox).collect();
+        let bin_dir = self.inner.settings.bin_dir.clone();
         blocking(move || {
+            if known.is_empty()
+                && let Err(error) = directory::remove_other_agents(&bin_dir)
+            {
+                tracing::warn!(%error, "older binaries of the sandbox agent stay");
+            }
             for sandbox in directory::list(&root)?.iter().filter(|found| !known.contains(found)) {
                 if let Err(error) = directory::remove(&root, sandbox) {
                     tracing::warn!(%sandbox, %error, "a left-over directory cannot be removed");

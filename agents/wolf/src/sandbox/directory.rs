@@ -14,6 +14,9 @@ use wolfpack_types::sandbox_boot::{
     AGENT_BINARY, BIN_DIR, CA_FILE, CONFIG_FILE, SandboxBoot, TOKEN_FILE,
 };
 
+/// The folder of installed sandbox agents in the data directory.
+const INSTALLED: &str = "bin";
+
 /// What the directory is filled with at a boot.
 #[derive(Debug, Clone, Copy)]
 pub struct BootFiles<'a> {
@@ -90,15 +93,15 @@ pub fn list(root: &Path) -> io::Result<Vec<SandboxId>> {
     Ok(found)
 }
 
-/// Copies the sandbox agent's binary to a directory of its own, named by its
-/// content, and returns that directory. Sandboxes mount the directory, so a
+/// Copies the sandbox agent's binary to a directory of its own under
+/// `data_dir`, named by its content, and returns that directory. Sandboxes mount the directory, so a
 /// newer binary never changes under one that runs.
 ///
 /// # Errors
 /// When the binary cannot be read or the copy not be written.
-pub fn install_agent(root: &Path, binary: &Path) -> io::Result<PathBuf> {
+pub fn install_agent(data_dir: &Path, binary: &Path) -> io::Result<PathBuf> {
     let content = fs::read(binary)?;
-    let dir = root.join(&blake3::hash(&content).to_hex()[..32]);
+    let dir = data_dir.join(INSTALLED).join(&blake3::hash(&content).to_hex()[..32]);
     let file = dir.join(AGENT_BINARY);
     if fs::metadata(&file).is_ok_and(|found| found.len() == content.len() as u64) {
         return Ok(dir);
@@ -110,6 +113,23 @@ pub fn install_agent(root: &Path, binary: &Path) -> io::Result<PathBuf> {
     staged.as_file().sync_all()?;
     staged.persist(&file).map_err(|error| error.error)?;
     Ok(dir)
+}
+
+/// Removes what [`install_agent`] installed beside `current`.
+///
+/// # Errors
+/// When one cannot be removed; those after it stay too.
+pub fn remove_other_agents(current: &Path) -> io::Result<()> {
+    let Some(root) = current.parent().filter(|root| root.ends_with(INSTALLED)) else {
+        return Ok(());
+    };
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        if path != current {
+            absent_is_ok(fs::remove_dir_all(path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a directory with exactly this mode; one that is there gets it.
@@ -183,13 +203,16 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let binary = root.path().join("agent");
         fs::write(&binary, "one").unwrap();
-        let first = install_agent(&root.path().join("bin"), &binary).unwrap();
-        assert_eq!(install_agent(&root.path().join("bin"), &binary).unwrap(), first);
+        let first = install_agent(root.path(), &binary).unwrap();
+        assert_eq!(install_agent(root.path(), &binary).unwrap(), first);
         fs::write(&binary, "two").unwrap();
-        let second = install_agent(&root.path().join("bin"), &binary).unwrap();
+        let second = install_agent(root.path(), &binary).unwrap();
         assert_ne!(first, second);
         assert_eq!(fs::read_to_string(first.join(AGENT_BINARY)).unwrap(), "one");
         let mode = fs::metadata(second.join(AGENT_BINARY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
+        remove_other_agents(&second).unwrap();
+        assert!(!first.exists() && second.join(AGENT_BINARY).exists());
+        remove_other_agents(Path::new("/elsewhere/x")).unwrap();
     }
 }
