@@ -29,6 +29,26 @@ const MAX_METADATA: usize = 16;
 )]
 pub fn to_status(fault: Fault) -> Status {
     log(&fault);
+    status_of(&fault)
+}
+
+/// As [`to_status`], for what was said already and goes on.
+pub(crate) fn to_status_again(fault: &Fault) -> Status {
+    let cause = fault.source.as_deref().map(|source| chain(source));
+    tracing::debug!(reason = %fault.reason, cause, "{}", fault.message);
+    status_of(fault)
+}
+
+/// What a handler reads where the caller's stream should have gone on. The
+/// reason is CANCELLED; the code is not, because tonic takes a request stream
+/// that is CANCELLED for one that has ended well.
+pub(crate) fn broken_off() -> Status {
+    let info = ErrorDetails::with_error_info(Reason::Cancelled.as_str(), DOMAIN, HashMap::new());
+    let message = "the request broke off before its end; send it again";
+    Status::with_error_details(Code::Aborted, message, info)
+}
+
+fn status_of(fault: &Fault) -> Status {
     let reason = fault.reason;
     let metadata: HashMap<String, String> = fault
         .metadata
@@ -163,7 +183,8 @@ pub(crate) fn complete(headers: &mut HeaderMap) {
     let _ = to_status(fault).add_header(headers);
 }
 
-/// Logs what the caller does not see.
+/// Logs what the caller does not see. Peers come and go: that alone is no
+/// warning.
 fn log(fault: &Fault) {
     let cause = fault.source.as_deref().map(|source| chain(source));
     match (fault.reason, cause) {
@@ -172,9 +193,48 @@ fn log(fault: &Fault) {
             cause = cause.as_deref().unwrap_or("unknown"),
             "{}", fault.message
         ),
+        (reason, Some(cause)) if reason == Reason::Cancelled || left(fault) => {
+            tracing::debug!(%reason, cause, "{}", fault.message);
+        }
         (reason, Some(cause)) => tracing::warn!(%reason, cause, "{}", fault.message),
         (reason, None) => tracing::debug!(%reason, "{}", fault.message),
     }
+}
+
+fn left(fault: &Fault) -> bool {
+    fault.source.as_deref().is_some_and(|source| peer_left(source))
+}
+
+/// Whether an error says no more than that the peer took its stream back or
+/// closed its connection.
+fn peer_left(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind as Io;
+    let gone = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            Io::UnexpectedEof | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe
+        )
+    };
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let left = if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            gone(error)
+        } else if let Some(error) = error.downcast_ref::<h2::Error>() {
+            error.reason() == Some(h2::Reason::CANCEL) || error.get_io().is_some_and(gone)
+        } else if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            error.is_canceled() || error.is_closed() || error.is_incomplete_message()
+        } else if let Some(status) = error.downcast_ref::<Status>() {
+            matches!(status.code(), Code::Cancelled | Code::Aborted)
+                && from_status(status).reason == Reason::Cancelled
+        } else {
+            false
+        };
+        if left {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// An error with everything below it, on one line.
@@ -275,6 +335,29 @@ mod tests {
         fine.insert("grpc-status", http::HeaderValue::from_static("0"));
         complete(&mut fine);
         assert_eq!(fine.len(), 1);
+    }
+
+    #[test]
+    fn who_only_left_is_told_from_what_went_wrong() {
+        use std::io::{Error, ErrorKind};
+        let status = |error: Error| Status::from_error(Box::new(error));
+        let left = |error: &(dyn std::error::Error + 'static)| peer_left(error);
+        // As rustls says it.
+        let eof = || Error::new(ErrorKind::UnexpectedEof, "peer closed connection");
+        assert!(left(&eof()) && left(&status(eof())));
+        assert!(left(&broken_off()) && left(&Status::cancelled("")));
+        assert!(left(&h2::Error::from(h2::Reason::CANCEL)));
+        assert!(!left(&h2::Error::from(h2::Reason::PROTOCOL_ERROR)));
+        assert!(!left(&Error::from(ErrorKind::ConnectionRefused)));
+        assert!(!left(&Status::internal("a bug")) && !left(&Status::aborted("a conflict")));
+    }
+
+    #[test]
+    fn a_request_that_breaks_off_is_cancelled_by_reason_and_not_by_code() {
+        let status = broken_off();
+        assert_eq!(status.code(), Code::Aborted);
+        assert_eq!(from_status(&status).reason, Reason::Cancelled);
+        assert_eq!(to_status(from_status(&status)).code(), Code::Cancelled);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use async_trait::async_trait;
 use wolfpack_types::{Fault, Principal};
 
+use super::Standing;
+
 /// Turns a bearer into a principal. The registry has one over its own store,
 /// the other services use [`super::RemoteAuthority`].
 #[async_trait]
@@ -20,4 +22,12 @@ pub trait Authority: Send + Sync {
     /// `SANDBOX_TOKEN_INVALID` and `SANDBOX_TOKEN_REVOKED`; anything else when
     /// it cannot be told now.
     async fn sandbox_token(&self, token: &str) -> Result<Principal, Fault>;
+
+    /// Follows the credential of a principal that was just authenticated: the
+    /// server ends the principal's streams when it is revoked. `None`, the
+    /// default, where nothing is heard of revocations; handlers then look for
+    /// themselves.
+    fn standing(&self, _principal: &Principal) -> Option<Standing> {
+        None
+    }
 }

@@ -7,8 +7,10 @@ mod credential;
 mod remote;
 mod revocations;
 mod signing_keys;
+mod standing;
 
 pub use authority::Authority;
 pub use claims::{AUDIENCE, MAX_TOKEN_LIFE, SandboxClaims};
 pub(crate) use credential::{ON_BEHALF_OF, Peer as PeerIdentity, identify};
 pub use remote::RemoteAuthority;
+pub use standing::{Standing, Standings};

@@ -19,7 +19,8 @@ use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId
 
 use super::revocations::Revocations;
 use super::signing_keys::SigningKeys;
-use super::{Authority, SandboxClaims};
+use super::standing::{ended_boot, wrong_key};
+use super::{Authority, SandboxClaims, Standing};
 use crate::client::RpcChannel;
 use crate::error::from_status;
 
@@ -148,21 +149,15 @@ impl Authority for RemoteAuthority {
             Principal::Sandbox { sandbox, execution, .. }
                 if self.revocations.has_sandbox(sandbox, execution) =>
             {
-                Err(Fault::new(
-                    Reason::SandboxTokenRevoked,
-                    "the sandbox or this boot of it has ended; its token is void",
-                ))
+                Err(ended_boot())
             }
             _ => Ok(principal),
         }
     }
-}
 
-fn wrong_key() -> Fault {
-    Fault::new(
-        Reason::ApiKeyInvalid,
-        "the api key is unknown, expired or revoked; make a new one or check how it was copied",
-    )
+    fn standing(&self, principal: &Principal) -> Option<Standing> {
+        self.revocations.standing(principal)
+    }
 }
 
 fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {

@@ -1,14 +1,16 @@
 //! What was revoked, as the registry pushes it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use wolfpack_proto::registry::v1::watch_revocations_response::Event;
-use wolfpack_types::{ApiKeyId, ExecutionId, SandboxId};
+use wolfpack_types::{ApiKeyId, ExecutionId, Principal, SandboxId};
 
 use super::claims::MAX_TOKEN_LIFE;
+use super::standing::{Standing, Standings};
 
 /// Old entries are dropped when this many more came.
 const PRUNE_EVERY: usize = 4096;
@@ -17,6 +19,7 @@ const PRUNE_EVERY: usize = 4096;
 /// live, then dropped: their tokens have ended by themselves.
 pub(super) struct Revocations {
     known: RwLock<Known>,
+    standings: Arc<Standings>,
     synced: watch::Sender<bool>,
 }
 
@@ -36,7 +39,11 @@ struct Boots {
 
 impl Revocations {
     pub(super) fn new() -> Self {
-        Self { known: RwLock::default(), synced: watch::channel(false).0 }
+        Self {
+            known: RwLock::default(),
+            standings: Arc::default(),
+            synced: watch::channel(false).0,
+        }
     }
 
     /// Takes one event; the bookmark says that the snapshot is complete.
@@ -45,27 +52,32 @@ impl Revocations {
             Event::ApiKey(name) => {
                 if let Ok(key) = ApiKeyId::from_name(&name) {
                     let mut known = self.known.write();
-                    known.keys.insert(key, Instant::now());
+                    known.keys.insert(key.clone(), Instant::now());
                     known.prune();
+                    drop(known);
+                    self.standings.end_key(&key);
                 }
             }
             Event::Sandbox(revoked) => {
                 if let Ok(sandbox) = SandboxId::from_name(&revoked.sandbox) {
                     let mut known = self.known.write();
-                    let boots = known.sandboxes.entry(sandbox).or_insert_with(|| Boots {
+                    let boots = known.sandboxes.entry(sandbox.clone()).or_insert_with(|| Boots {
                         all: false,
                         some: HashSet::new(),
                         at: Instant::now(),
                     });
                     boots.at = Instant::now();
-                    match ExecutionId::parse(&revoked.execution_id) {
-                        Ok(execution) => {
-                            boots.some.insert(execution);
+                    // Empty means all; what does not parse must not pass either.
+                    let boot = ExecutionId::parse(&revoked.execution_id).ok();
+                    match &boot {
+                        Some(execution) => {
+                            boots.some.insert(execution.clone());
                         }
-                        // Empty means all; what does not parse must not pass either.
-                        Err(_) => boots.all = true,
+                        None => boots.all = true,
                     }
                     known.prune();
+                    drop(known);
+                    self.standings.end_sandbox(&sandbox, boot.as_ref());
                 }
             }
             Event::Bookmark(_) => {
@@ -80,6 +92,22 @@ impl Revocations {
         tokio::time::timeout(within, synced.wait_for(|synced| *synced))
             .await
             .is_ok_and(|s| s.is_ok())
+    }
+
+    /// Follows the credential of a principal until it is dropped.
+    pub(super) fn standing(&self, principal: &Principal) -> Option<Standing> {
+        let standing = self.standings.hold(principal)?;
+        // Revocations are written down before those who wait are told, so what
+        // came before we waited is found here.
+        let revoked = match principal {
+            Principal::User { key, .. } => self.has_key(key),
+            Principal::Sandbox { sandbox, execution, .. } => self.has_sandbox(sandbox, execution),
+            Principal::Service(_) | Principal::Wolf(_) | Principal::Anonymous => false,
+        };
+        if revoked {
+            standing.end();
+        }
+        Some(standing)
     }
 
     pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {

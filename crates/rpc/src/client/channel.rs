@@ -78,6 +78,7 @@ pub struct RpcChannel {
     peer: Arc<str>,
     deadline: Option<Duration>,
     bearer: Option<Bearer>,
+    outage: Arc<response::Outage>,
 }
 
 impl RpcChannel {
@@ -134,7 +135,13 @@ impl RpcChannel {
             let connecting = connect();
             async move { connecting.await.map(TokioIo::new).map_err(Into::<BoxError>::into) }
         }));
-        Self { channel, peer: Arc::from(peer), deadline: Some(DEFAULT_DEADLINE), bearer: None }
+        Self {
+            channel,
+            peer: Arc::from(peer),
+            deadline: Some(DEFAULT_DEADLINE),
+            bearer: None,
+            outage: Arc::default(),
+        }
     }
 
     fn tcp(url: &str, peer: &str, tls: Option<(ClientTls, Expect)>) -> Result<Self, ChannelError> {
@@ -160,7 +167,13 @@ impl RpcChannel {
                 let connecting = connector::connect(uri, tls.clone());
                 async move { connecting.await.map(TokioIo::new) }
             }));
-        Ok(Self { channel, peer: Arc::from(peer), deadline: Some(DEFAULT_DEADLINE), bearer: None })
+        Ok(Self {
+            channel,
+            peer: Arc::from(peer),
+            deadline: Some(DEFAULT_DEADLINE),
+            bearer: None,
+            outage: Arc::default(),
+        })
     }
 
     /// The same channel with another default deadline.
@@ -253,21 +266,25 @@ impl Service<Request<Body>> for RpcChannel {
         );
         let prepared = span.in_scope(|| self.prepare(&mut request));
         let channel = self.channel.clone();
-        let peer = Arc::clone(&self.peer);
+        let (peer, outage) = (Arc::clone(&self.peer), Arc::clone(&self.outage));
         let inner = span.clone();
         Box::pin(
             async move {
                 let deadline = prepared?;
                 let answer = channel.oneshot(request);
+                let failed = |error| response::failed(&peer, error, &outage);
                 let answered = match deadline {
                     // Ours first: tonic's own timer would answer CANCELLED.
                     Some(at) => tokio::select! {
                         biased;
                         () = tokio::time::sleep_until(at.into()) => Err(exceeded(&peer)),
-                        answer = answer => answer.map_err(|error| response::failed(&peer, error)),
+                        answer = answer => answer.map_err(failed),
                     },
-                    None => answer.await.map_err(|error| response::failed(&peer, error)),
+                    None => answer.await.map_err(failed),
                 };
+                if answered.is_ok() {
+                    outage.over();
+                }
                 response::watch(answered, peer, deadline, span)
             }
             .instrument(inner),

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tonic::{Code, Status};
 use tracing::Span;
 use wolfpack_types::{Fault, Reason};
 
-use crate::error::{chain, to_status};
+use crate::error::{to_status, to_status_again};
 use crate::server::code_name;
 
 /// The deadline passed on our side.
@@ -37,21 +38,46 @@ pub(crate) fn unusable_bearer(peer: &str) -> Status {
     ))
 }
 
+/// Whether a peer was away at the last call: that is said when it begins, not
+/// by every call that is tried again.
+#[derive(Debug, Default)]
+pub(crate) struct Outage(AtomicBool);
+
+impl Outage {
+    /// The peer answered.
+    pub(crate) fn over(&self) {
+        // A plain load first: every call comes by here.
+        if self.0.load(Ordering::Relaxed) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// The peer did not; whether that is news.
+    fn begins(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
 /// The call did not get as far as an answer.
-pub(crate) fn failed(peer: &str, error: impl Into<Box<dyn Error + Send + Sync>>) -> Status {
+pub(crate) fn failed(
+    peer: &str,
+    error: impl Into<Box<dyn Error + Send + Sync>>,
+    outage: &Outage,
+) -> Status {
     let error = error.into();
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = next {
         // A connector of ours knows better than the transport what went wrong.
         if let Some(fault) = cause.downcast_ref::<Fault>() {
-            return to_status(fault.clone());
+            return if outage.begins() { to_status(fault.clone()) } else { to_status_again(fault) };
         }
         next = cause.source();
     }
-    to_status(lost(peer, chain(&*error)))
+    let fault = lost(peer, error);
+    if outage.begins() { to_status(fault) } else { to_status_again(&fault) }
 }
 
-fn lost(peer: &str, cause: String) -> Fault {
+fn lost(peer: &str, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Fault {
     Fault::new(
         Reason::DependencyUnavailable,
         format!("{peer} cannot be reached or the connection to it broke; try again"),
@@ -124,7 +150,7 @@ impl http_body::Body for Answer {
             }
             // The transport's words for a lost connection are many.
             Some(Err(status)) if status.code() != Code::Cancelled => {
-                let status = to_status(lost(&this.peer, chain(&status)));
+                let status = to_status(lost(&this.peer, status));
                 this.fail(status)
             }
             Some(Err(status)) => this.fail(status),
@@ -168,4 +194,18 @@ impl Drop for End {
 
 fn name(status: &Status) -> &'static str {
     code_name((status.code() as i32).to_string().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_is_news_once() {
+        let outage = Outage::default();
+        assert!(outage.begins());
+        assert!(!outage.begins());
+        outage.over();
+        assert!(outage.begins());
+    }
 }

@@ -24,6 +24,7 @@ use super::metrics::Refusal;
 use super::profile::Profile;
 use super::shared::{Peer, Route};
 use super::stack::{Answer, Next};
+use super::whole::whole;
 use crate::policy::Table;
 
 /// How long an idle HTTP/1.1 connection is kept.
@@ -142,7 +143,7 @@ impl Connection {
         let this = Arc::clone(self);
         let peer = Arc::new(peer);
         move |request| {
-            let mut request = request.map(Body::new);
+            let mut request = whole(request);
             let route = Route::find(&request, &this.table, this.has_fallback, &*this.served);
             request.extensions_mut().insert(route);
             request.extensions_mut().insert(Arc::clone(&peer));

@@ -37,6 +37,7 @@ mod serve;
 mod shared;
 pub(crate) mod socket;
 mod stack;
+mod whole;
 
 pub use builder::ServerBuilder;
 pub use health::HealthHandle;

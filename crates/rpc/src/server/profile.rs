@@ -52,8 +52,8 @@ pub struct Profile {
     pub max_calls: usize,
     /// Streaming calls at once, over all connections; more are shed.
     pub max_streams: usize,
-    /// Per principal, per address where there is none. Services are exempt:
-    /// they carry the calls of many.
+    /// Per principal; where there is none per bearer that is passed on, and eight
+    /// times as much per address. Services are exempt: they carry the calls of many.
     pub rate_limit: Option<RateLimit>,
     /// How long streams go on after a drain began; then they end with
     /// `SERVER_STOPPING`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use jsonwebtoken::EncodingKey;
 use parking_lot::Mutex;
 use ring::signature::KeyPair as _;
@@ -203,6 +203,9 @@ async fn keys_are_remembered_and_revocations_come_at_once() {
     assert_eq!(key(&authority, "wp_bad").await, Err(Reason::ApiKeyInvalid));
     assert_eq!(key(&authority, "wp_bad").await, Err(Reason::ApiKeyInvalid));
     assert_eq!(asked(), 2, "a wrong key is remembered too");
+    let user = authority.api_key("wp_good").await.unwrap();
+    let open = authority.standing(&user).unwrap();
+    assert!(open.revoked().now_or_never().is_none());
     // Long before the ten seconds of a remembered answer are over.
     state.revoke(Event::ApiKey(state.key.name()));
     let end = std::time::Instant::now() + Duration::from_secs(3);
@@ -211,6 +214,12 @@ async fn keys_are_remembered_and_revocations_come_at_once() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(asked(), 2);
+    let soon = Duration::from_secs(3);
+    let fault = tokio::time::timeout(soon, open.revoked()).await.expect("streams hear of it");
+    assert_eq!(fault.reason, Reason::ApiKeyInvalid);
+    // One that was authenticated just before hears of it too.
+    let late = authority.standing(&user).unwrap().revoked().now_or_never();
+    assert_eq!(late.map(|fault| fault.reason), Some(Reason::ApiKeyInvalid));
     context.supervisor.token().cancel();
 }
 
@@ -265,6 +274,7 @@ async fn sandbox_tokens_are_verified_here_and_revoked_from_there() {
         sandbox: sandbox.name(),
         execution_id: boot.as_str().into(),
     }));
+    let open = authority.standing(&wanted).unwrap();
     let mut last = Ok(wanted);
     for _ in 0..300 {
         last = authority.sandbox_token(&good).await;
@@ -274,6 +284,7 @@ async fn sandbox_tokens_are_verified_here_and_revoked_from_there() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(last.unwrap_err().reason, Reason::SandboxTokenRevoked);
+    assert_eq!(open.revoked().await.reason, Reason::SandboxTokenRevoked);
     assert!(authority.sandbox_token(&next).await.is_ok(), "another boot of the same sandbox");
     context.supervisor.token().cancel();
     eventually(|| context.supervisor.running(), |running| *running == 0).await;

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wolfpack_rpc::ListenConfig;
+use wolfpack_types::Reason;
 
 use crate::certificates::Ca;
 use crate::world::{ANY, Wolves, World, eventually, get};
@@ -236,6 +237,39 @@ async fn a_peer_that_does_not_read_keeps_no_handler_beyond_the_deadline() {
     eventually(|| world.probe.running(), |running| *running == 0).await;
     drop((response, sender));
     connection.abort();
+    world.stop().await;
+}
+
+/// Half an upload must not pass for a whole one: tonic takes a stream that is
+/// cancelled for one that has ended.
+#[tokio::test]
+async fn a_request_that_is_cancelled_is_no_end_and_one_that_ends_is() {
+    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let wolves = Wolves { ends: Some(ends), ..Wolves::default() };
+    let world = World::start(&ListenConfig::plain(ANY), |_| {}, wolves).await;
+    for (reset, end) in [(true, Some(Reason::Cancelled)), (false, None)] {
+        let socket = TcpStream::connect(world.address).await.unwrap();
+        let (sender, connection) = h2::client::handshake(socket).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::post("http://h/wolfpack.registry.v1.WolfService/Heartbeat")
+            .header("content-type", "application/grpc")
+            .header("authorization", "Bearer wp_developer")
+            .body(())
+            .unwrap();
+        let mut sender = sender.ready().await.unwrap();
+        let (response, mut body) = sender.send_request(request, false).unwrap();
+        body.send_data(bytes::Bytes::from_static(&[0; 5]), false).unwrap();
+        let response = response.await.unwrap();
+        if reset {
+            body.send_reset(h2::Reason::CANCEL);
+        } else {
+            body.send_data(bytes::Bytes::new(), true).unwrap();
+        }
+        let heard = timeout(CUT_OFF, ended.recv()).await.expect("never heard of");
+        assert_eq!(heard, Some(end), "reset: {reset}");
+        drop((response, sender));
+        connection.abort();
+    }
     world.stop().await;
 }
 

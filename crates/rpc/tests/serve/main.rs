@@ -10,6 +10,7 @@ mod deadlines;
 mod drain;
 mod hostile;
 mod limits;
+mod revoked;
 mod surface;
 mod tls;
 mod traces;

@@ -73,6 +73,9 @@ pub(crate) struct Wolves {
     pub(crate) probe: Probe,
     /// Where `wolves/relay` asks on.
     pub(crate) next: Option<RpcChannel>,
+    /// Reads heartbeats in a task of its own, and says how they ended here: with
+    /// what reason, or well.
+    pub(crate) ends: Option<tokio::sync::mpsc::UnboundedSender<Option<Reason>>>,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<WatchWolvesResponse, Status>> + Send>>;
@@ -128,7 +131,21 @@ impl WolfService for Wolves {
         request: Request<Streaming<HeartbeatRequest>>,
     ) -> Result<Response<Beats>, Status> {
         let inside = self.probe.enter();
-        let beats = request.into_inner().map(move |beat| {
+        let mut beats = request.into_inner();
+        if let Some(ends) = self.ends.clone() {
+            tokio::spawn(async move {
+                let end = loop {
+                    match beats.message().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break None,
+                        Err(status) => break Some(wolfpack_rpc::from_status(&status).reason),
+                    }
+                };
+                let _ = ends.send(end);
+            });
+            return Ok(Response::new(Box::pin(futures::stream::pending())));
+        }
+        let beats = beats.map(move |beat| {
             let _inside = &inside;
             beat.map(|beat| HeartbeatResponse { sequence: beat.sequence, ..Default::default() })
         });

@@ -8,6 +8,7 @@ use tracing::Span;
 use wolfpack_types::Principal;
 
 use crate::auth::{ON_BEHALF_OF, identify};
+use crate::policy::RpcKind;
 use crate::request::Caller;
 use crate::server::body::refuse;
 use crate::server::shared::{CallDeadline, Peer, RequestId, Shared, route};
@@ -47,8 +48,20 @@ impl Handle for Authenticate {
                     .unwrap_or_default(),
                 deadline: extensions.get::<CallDeadline>().map(|deadline| deadline.0),
             };
+            let standing = (route.kind() == RpcKind::Stream)
+                .then(|| shared.authority.standing(&caller.principal))
+                .flatten();
             request.extensions_mut().insert(caller);
-            next.handle(request).await
+            let answer = next.handle(request);
+            let Some(standing) = standing else { return answer.await };
+            let mut response = tokio::select! {
+                biased;
+                fault = standing.revoked() => return refuse(&route, fault),
+                response = answer => response,
+            };
+            // The layer that ends streams takes it from here.
+            response.extensions_mut().insert(standing);
+            response
         })
     }
 }

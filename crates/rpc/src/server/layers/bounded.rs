@@ -1,10 +1,10 @@
-//! A response that ends with a status when its time is over.
+//! A response that ends with a status when its time is over or its caller's
+//! credential is.
 
-use std::future::Future as _;
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -32,19 +32,19 @@ pub(super) struct Bounded {
 impl Bounded {
     /// Bounds `inner` by `cut`. HTTP polls a body only when its peer has room
     /// for more, so a peer that stops reading would keep a handler for ever:
-    /// `watch_until` drops the handler's stream then, polled or not.
+    /// once `release` resolves the handler's stream is dropped, polled or not.
     pub(super) fn new(
         inner: Body,
         cut: Cut,
-        watch_until: Option<Instant>,
+        release: Option<impl Future<Output = ()> + Send + 'static>,
         grpc: bool,
         tasks: &TaskTracker,
     ) -> Self {
         let inner = Arc::new(Mutex::new(Some(inner)));
-        let watch = watch_until.map(|at| {
+        let watch = release.map(|release| {
             let inner = Arc::downgrade(&inner);
             let watch = async move {
-                tokio::time::sleep_until(at.into()).await;
+                release.await;
                 // Dropped outside of the lock: it runs the handler's own drops.
                 let body = inner.upgrade().and_then(|inner| inner.lock().take());
                 drop(body);
@@ -84,7 +84,7 @@ impl http_body::Body for Bounded {
         }
         match &mut *this.inner.lock() {
             Some(inner) => Pin::new(inner).poll_frame(cx),
-            // The watch was a moment faster than our own timer, which wakes us.
+            // The watch was a moment faster than our own cut, which wakes us.
             None => Poll::Pending,
         }
     }

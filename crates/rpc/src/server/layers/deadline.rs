@@ -1,6 +1,7 @@
 //! When a call ends. The client's `grpc-timeout`, or a default for unary
 //! calls; on time the handler is dropped, a running response is cut, and the
-//! answer is DEADLINE_EXCEEDED. Streams also end here while the server drains.
+//! answer is DEADLINE_EXCEEDED. Streams also end here while the server drains,
+//! and when the credential of their caller is revoked.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use http::Request;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -15,6 +17,7 @@ use tonic::body::Body;
 use wolfpack_types::{Fault, Reason};
 
 use super::bounded::Bounded;
+use crate::auth::Standing;
 use crate::call::{self, Scope};
 use crate::policy::RpcKind;
 use crate::server::body::refuse;
@@ -63,22 +66,51 @@ impl Handle for Deadline {
             let mut cut = Cut {
                 timer: deadline.map(|at| Box::pin(tokio::time::sleep_until(at.into()))),
                 stop: stop.map(|token| Box::pin(token.cancelled_owned())),
+                revoked: None,
             };
             let answer = call::scope(scope, async move { next.handle(request).await });
-            let response = tokio::select! {
+            let mut response = tokio::select! {
                 biased;
                 fault = &mut cut => return refuse(&route, fault),
                 response = answer => response,
             };
+            let standing = response.extensions_mut().remove::<Standing>();
+            cut.revoked = standing.clone().map(revoked);
             if http_body::Body::is_end_stream(response.body()) || !cut.armed() {
                 return response;
             }
             response.map(|inner| {
                 // A unary handler is done by now; a stream's works on.
                 let at = deadline.filter(|_| kind == RpcKind::Stream);
-                Body::new(Bounded::new(inner, cut, at, route.grpc, &tasks))
+                let release = (at.is_some() || standing.is_some()).then(|| release(at, standing));
+                Body::new(Bounded::new(inner, cut, release, route.grpc, &tasks))
             })
         })
+    }
+}
+
+/// The end of a credential.
+fn revoked(standing: Standing) -> BoxFuture<'static, Fault> {
+    Box::pin(async move { standing.revoked().await })
+}
+
+/// Resolves when a handler's stream must go, whether or not anyone reads it.
+async fn release(at: Option<Instant>, standing: Option<Standing>) {
+    let over = async {
+        match at {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let revoked = async {
+        match standing {
+            Some(standing) => drop(standing.revoked().await),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = over => {}
+        () = revoked => {}
     }
 }
 
@@ -98,11 +130,12 @@ fn stopping() -> Fault {
 pub(super) struct Cut {
     timer: Option<Pin<Box<Sleep>>>,
     stop: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    revoked: Option<BoxFuture<'static, Fault>>,
 }
 
 impl Cut {
     fn armed(&self) -> bool {
-        self.timer.is_some() || self.stop.is_some()
+        self.timer.is_some() || self.stop.is_some() || self.revoked.is_some()
     }
 }
 
@@ -115,6 +148,9 @@ impl Future for Cut {
         }
         if self.stop.as_mut().is_some_and(|stop| stop.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(stopping());
+        }
+        if let Some(revoked) = &mut self.revoked {
+            return revoked.as_mut().poll(cx);
         }
         Poll::Pending
     }
