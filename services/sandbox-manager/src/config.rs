@@ -67,9 +67,11 @@ pub struct ReconcileConfig {
     /// How often every row is looked at without a reason. Default: 15 s.
     #[serde(with = "humantime_serde")]
     pub resync: Duration,
-    /// Sandboxes that are started at a time. Default: 256.
+    /// Short steps of starting sandboxes (placing, binding, saving) that are done
+    /// at a time. Waiting for an image or an agent does not count. Default: 256.
     pub starts: usize,
-    /// Sandboxes that are cleared away at a time. Default: 256.
+    /// Short steps of all other sandboxes that are done at a time. Waiting for a
+    /// wolf to remove a container does not count. Default: 256.
     pub ends: usize,
     /// How long a sandbox may look for a wolf with room. Default: 60 s.
     #[serde(with = "humantime_serde")]

@@ -269,4 +269,42 @@ mod tests {
             matches!(decide(&record, &facts()), Step::Fail(f) if f.reason == Reason::NoWolfFits)
         );
     }
+
+    #[test]
+    fn a_wolf_that_was_passed_over_is_asked_again_when_there_is_no_other() {
+        for give_up in [GiveUp::REFUSED, GiveUp::SILENT] {
+            let mut record = placed();
+            let wolf = record.boot.as_ref().unwrap().wolf.clone();
+            record.abandon(give_up, "not this one", now()).unwrap();
+            assert_eq!(record.refused_by, [wolf]);
+            assert!(record.no_wolf_yet("all others are full"));
+            assert!(record.refused_by.is_empty());
+            assert!(record.message.contains("all others are full"), "{}", record.message);
+        }
+        for give_up in [GiveUp::EXPIRED, GiveUp::AWAY] {
+            let mut record = placed();
+            record.abandon(give_up, "the wolf is not to blame", now()).unwrap();
+            assert!(record.refused_by.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_reservation_is_given_back_only_when_no_owner_of_the_row_can_use_it() {
+        let id = ReservationId::new();
+        let mut record = Record::new(now());
+        record.begin_scheduling(now()).unwrap();
+        assert!(record.may_use(&id, 0), "the next owner asks for the same attempt");
+        assert!(!record.may_use(&id, 1), "another attempt has another one");
+        let mut deleted = record.clone();
+        deleted.delete(now()).unwrap();
+        assert!(!deleted.may_use(&id, 0));
+        let mut elsewhere = record.clone();
+        elsewhere.placed(WolfId::new(), ReservationId::new(), ExecutionId::new(), now());
+        assert!(!elsewhere.may_use(&id, 0));
+        record.placed(WolfId::new(), id.clone(), ExecutionId::new(), now());
+        record.admitted(true, now()).unwrap();
+        assert!(record.may_use(&id, 0));
+        record.delete(now()).unwrap();
+        assert!(record.may_use(&id, 0), "it is given back with its boot");
+    }
 }

@@ -66,9 +66,9 @@ pub struct GiveUp {
 impl GiveUp {
     /// The wolf refused it, and would again.
     pub const REFUSED: Self = Self { release: ReleaseAs::Refused, exclude: true };
-    /// The wolf did not answer in time.
+    /// The wolf did not answer in time; another one may.
     pub const SILENT: Self = Self { release: ReleaseAs::Released, exclude: true };
-    /// Its reservation ended before it was bound; the wolf is not to blame.
+    /// Its reservation was of no use any more; the wolf is not to blame.
     pub const EXPIRED: Self = Self { release: ReleaseAs::Released, exclude: false };
     /// The wolf is away; the scheduler knows.
     pub const AWAY: Self = Self { release: ReleaseAs::Lost, exclude: false };
@@ -158,7 +158,8 @@ pub struct Record {
     pub transitions: Vec<Transition>,
     /// Placements that ended so far; names the request of the next one.
     pub attempt: u32,
-    /// Wolves that refused it.
+    /// Wolves that are not chosen as long as there are others: they refused it
+    /// or did not answer.
     pub refused_by: Vec<WolfId>,
     /// The present placement, or the last one.
     pub boot: Option<Boot>,
@@ -197,6 +198,17 @@ impl Record {
         self.boot.as_ref().filter(|boot| boot.abandoned.is_none())
     }
 
+    /// Whether a reservation that was made for this attempt is, or may still
+    /// become, that of the present placement.
+    #[must_use]
+    pub fn may_use(&self, reservation: &ReservationId, attempt: u32) -> bool {
+        if self.boot.as_ref().is_some_and(|boot| boot.reservation == *reservation) {
+            return true;
+        }
+        let looks = matches!(self.state, SandboxState::Pending | SandboxState::Scheduling);
+        looks && self.attempt == attempt && self.live_boot().is_none()
+    }
+
     /// Whether the row may become DELETED: nothing is held outside it.
     #[must_use]
     pub fn holds_nothing(&self) -> bool {
@@ -231,13 +243,16 @@ impl Record {
         Ok(())
     }
 
-    /// No wolf has room now; `message` says why. Answers whether that is news.
+    /// No wolf has room now; `message` says why. Those that were passed over
+    /// are asked again, too: what they lacked may be there now, and in a small
+    /// fleet there is nobody else. Answers whether anything of that is news.
     pub fn no_wolf_yet(&mut self, message: &str) -> bool {
-        let message = match self.refused_by.len() {
+        let passed_over = std::mem::take(&mut self.refused_by).len();
+        let message = match passed_over {
             0 => message.to_owned(),
-            refused => format!("{message}; {refused} refused it before"),
+            some => format!("{message}; {some} did not take it before and are asked again"),
         };
-        let news = self.message != message;
+        let news = self.message != message || passed_over > 0;
         self.message = message;
         news
     }

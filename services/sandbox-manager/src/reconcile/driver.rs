@@ -202,10 +202,12 @@ impl Reconciler {
         if step.is_idle() || session.is_anothers() {
             return Ok(Next::Idle);
         }
+        // First the permit: a row that is owned already would be held in vain,
+        // and perhaps no longer, once it is this one's turn.
+        let _permit = self.permit(&step, session.record().state).await;
         if !session.own().await? {
             return Ok(Next::Idle);
         }
-        let _permit = self.permit(session.record().state).await;
         let span = tracing::info_span!(
             "sandbox.step",
             otel.name = format!("reconcile {}", step.name()),
@@ -233,7 +235,12 @@ impl Reconciler {
         done
     }
 
-    async fn permit(&self, state: SandboxState) -> Option<SemaphorePermit<'_>> {
+    /// A turn for a step that ends soon. What waits for a wolf, an image or an
+    /// agent takes none, or a few that hang would keep all others waiting.
+    async fn permit(&self, step: &Step, state: SandboxState) -> Option<SemaphorePermit<'_>> {
+        if matches!(step, Step::CreateOnWolf | Step::AwaitAgent | Step::Remove) {
+            return None;
+        }
         let starting = matches!(
             state,
             SandboxState::Pending

@@ -36,6 +36,60 @@ async fn a_wolf_that_refuses_is_released_as_refused_and_another_is_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_wolf_is_asked_again_after_it_refused() {
+    on_each_engine(1, |world, manager| async move {
+        world.with(|state| state.create_faults.push_back(CreateFault::Refuse));
+        let mut owner = manager.owner();
+        let sandbox = owner.running("").await;
+        owner.end(&sandbox.name).await;
+        nothing_left(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wolf_that_broke_off_a_long_pull_is_shown_the_bound_reservation() {
+    on_each_engine(1, |world, manager| async move {
+        world.with(|state| state.create_faults.push_back(CreateFault::HangInPull));
+        let wolf = the_wolf(&world);
+        let mut owner = manager.owner();
+        let created = owner.create("").await;
+        owner.until(&created.name, SandboxState::Pulling).await;
+        // Its agent starts anew, later than what is not bound is held.
+        world.detach(&wolf.name());
+        tokio::time::sleep(world.inner.reservation_ttl + Duration::from_millis(200)).await;
+        world.attach(&wolf.name(), "", "");
+        owner.until(&created.name, SandboxState::Running).await;
+        assert_eq!(world.count("place"), 1, "its first placement is as good as ever");
+        owner.end(&created.name).await;
+        nothing_left(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_that_wait_for_an_image_or_an_agent_keep_no_others_waiting() {
+    let database = TestDatabase::sqlite();
+    let world = World::start(1).await;
+    let mut config = config(&world, &database.config);
+    config.reconcile.starts = 1;
+    config.reconcile.ends = 1;
+    let manager = Manager::start(config).await;
+    let mut owner = manager.owner();
+    world.with(|state| state.create_faults.push_back(CreateFault::HangInPull));
+    let pulling = owner.create("").await;
+    owner.until(&pulling.name, SandboxState::Pulling).await;
+    world.with(|state| state.agents_ready = false);
+    let starting = owner.create("").await;
+    owner.until(&starting.name, SandboxState::Starting).await;
+    let other = owner.create("").await;
+    owner.until(&other.name, SandboxState::Starting).await;
+    world.with(|state| state.agents_ready = true);
+    owner.until(&other.name, SandboxState::Running).await;
+    assert_eq!(state(&owner.get(&pulling.name).await.unwrap()), SandboxState::Pulling);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_everywhere_it_fails_and_holds_nothing() {
     let database = TestDatabase::sqlite();
     let world = World::start(6).await;

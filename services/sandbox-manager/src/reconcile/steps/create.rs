@@ -90,18 +90,17 @@ impl Reconciler {
             return Err(Fault::internal("a sandbox is created without a placement"));
         };
         let (sandbox, project) = (row.id.name(), row.project.name());
-        let token = self
-            .peers
-            .identity()
-            .mint_sandbox_token(MintSandboxTokenRequest {
-                sandbox: sandbox.clone(),
-                project: project.clone(),
-                execution_id: boot.execution.to_string(),
-            })
-            .await
-            .map_err(|status| from_status(&status))?
-            .into_inner()
-            .token;
+        let minting = MintSandboxTokenRequest {
+            sandbox: sandbox.clone(),
+            project: project.clone(),
+            execution_id: boot.execution.to_string(),
+        };
+        // The registry answers soon; only for that a turn is taken. It is never
+        // closed.
+        let turn = self.starts.acquire().await.ok();
+        let minted = self.peers.identity().mint_sandbox_token(minting).await;
+        drop(turn);
+        let token = minted.map_err(|status| from_status(&status))?.into_inner().token;
         let request = CreateSandboxRequest {
             sandbox,
             project,
@@ -194,7 +193,7 @@ impl Reconciler {
                 let now = session.now();
                 let message = format!("the wolf refused it: {}", fault.message);
                 // After a long crash it is only too late, which any wolf would say.
-                let late = is_past(session.row.goods.as_ref(), now);
+                let late = is_past(session.row.goods.as_ref(), now) || is_outdated(&fault);
                 let how = if late { GiveUp::EXPIRED } else { GiveUp::REFUSED };
                 session.row.record.abandon(how, &message, now)?;
                 self.save(session).await
@@ -228,6 +227,12 @@ impl Reconciler {
         session.close().await?;
         Err(fault.into())
     }
+}
+
+/// Whether the wolf refused the reservation, and not what it is for.
+fn is_outdated(fault: &Fault) -> bool {
+    let kind = fault.metadata.get("refusal").map(String::as_str);
+    matches!(kind, Some("expired" | "epoch_stale" | "not_live"))
 }
 
 /// Whether the time of a reservation is over.

@@ -56,8 +56,10 @@ impl Reconciler {
         session.row.record.placed(wolf, id.clone(), ExecutionId::new(), now);
         session.row.goods = Some(reservation);
         session.new_boot();
+        let attempt = session.record().attempt;
         let saved = self.save(session).await;
-        if matches!(saved, Err(Trouble::Changed)) {
+        if matches!(saved, Err(Trouble::Changed)) && !self.may_be_used(session, &id, attempt).await
+        {
             // The row went another way, most likely it is being deleted. What
             // is not bound expires by itself; this only makes it sooner.
             let request = ReleaseReservationRequest { name: id.name(), outcome: 0 };
@@ -66,6 +68,19 @@ impl Reconciler {
             }
         }
         saved
+    }
+
+    /// Whether the row, as it is by now, uses a reservation or may come to: the
+    /// next owner of the row gets the same one for the same attempt.
+    async fn may_be_used(&self, session: &Session, id: &ReservationId, attempt: u32) -> bool {
+        match self.sandboxes.get(session.id()).await {
+            Ok(Some(row)) => row.record.may_use(id, attempt),
+            Ok(None) => false,
+            Err(error) => {
+                tracing::debug!(sandbox = %session.id(), %error, "the row cannot be read again");
+                true
+            }
+        }
     }
 
     async fn not_placed(&self, session: &mut Session, fault: Fault) -> Result<Next, Trouble> {
@@ -111,7 +126,13 @@ impl Reconciler {
         let Some(boot) = session.row.record.boot.as_ref() else { return Ok(false) };
         let request = ConfirmReservationRequest { name: boot.reservation.name() };
         match self.peers.scheduler().confirm_reservation(request).await {
-            Ok(_) => Ok(true),
+            Ok(answer) => {
+                // The wolf is shown it as it is now: BOUND, and without an end.
+                if let Some(bound) = answer.into_inner().reservation {
+                    session.row.goods = Some(bound);
+                }
+                Ok(true)
+            }
             Err(status) => {
                 let fault = from_status(&status);
                 if matches!(fault.reason, Reason::ReservationNotLive | Reason::ReservationNotFound)

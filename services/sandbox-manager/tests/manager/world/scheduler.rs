@@ -66,6 +66,7 @@ impl SchedulerService for World {
                 ..Reservation::default()
             };
             reservation.set_state(ReservationState::Reserved);
+            reservation.expire_time = Some((std::time::SystemTime::now() + ttl).into());
             state.reservations.push(Held {
                 reservation: reservation.clone(),
                 request,
@@ -93,6 +94,7 @@ impl SchedulerService for World {
                 return Err(fault(Reason::ReservationNotLive, "it has ended"));
             }
             held.reservation.set_state(ReservationState::Bound);
+            held.reservation.expire_time = None;
             Ok(held.reservation.clone())
         })?;
         self.after(Effect::Confirm).await;

@@ -9,8 +9,9 @@ use wolfpack_proto::agent::v1::create_sandbox_response::Step;
 use wolfpack_proto::agent::v1::watch_sandboxes_response::Event;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeService;
 use wolfpack_proto::agent::v1::*;
+use wolfpack_proto::scheduler::v1::ReservationState;
 use wolfpack_proto::types::v1::WatchBookmark;
-use wolfpack_types::{Reason, WolfId};
+use wolfpack_types::{Fault, Reason, WolfId};
 
 use super::{CreateFault, Effect, World, fault};
 
@@ -38,6 +39,21 @@ impl Runtime {
         })
     }
 
+    /// Whether it comes too late; a boot that is here already does not.
+    fn is_expired(&self, request: &CreateSandboxRequest) -> bool {
+        let key = self.key(&request.sandbox);
+        if self.world.with(|state| state.containers.contains_key(&key)) {
+            return false;
+        }
+        let Some(reservation) = &request.reservation else { return true };
+        let until = reservation.expire_time.and_then(|it| std::time::SystemTime::try_from(it).ok());
+        match reservation.state() {
+            ReservationState::Bound => false,
+            ReservationState::Reserved => until.is_none_or(|it| it < std::time::SystemTime::now()),
+            _ => true,
+        }
+    }
+
     fn tell(&self, container: &ContainerStatus) {
         let _ = self.world.inner.container_events.send((self.wolf.clone(), container.clone()));
     }
@@ -53,6 +69,11 @@ impl Runtime {
             Some(CreateFault::Refuse) => return drop(refuse(Reason::ReservationRefused).await),
             Some(CreateFault::EngineFails) => return drop(refuse(Reason::EngineFailed).await),
             _ => {}
+        }
+        if self.is_expired(&request) {
+            let fault = Fault::new(Reason::ReservationRefused, "the reservation expired")
+                .with("refusal", "expired");
+            return drop(steps.send(Err(wolfpack_rpc::to_status(fault))).await);
         }
         let _ = say(Step::Admitted(Admitted {})).await;
         self.world.after(Effect::Admit).await;
