@@ -1,4 +1,12 @@
 //! `AgentTunnelService.Attach`: one control stream for each agent.
+//!
+//! Who the agent is is checked when the call begins. From then on the server's
+//! layers follow a sandbox's boot: once that is revoked the call ends with
+//! `SANDBOX_TOKEN_REVOKED`, before its `Hello` as well as after, and its session
+//! with it. What ends by time does not end a session: neither the expiry of the
+//! token it was opened with (the agent refreshes the token beside it), nor that
+//! of a wolf's certificate, after which the connection takes no new streams but
+//! keeps this one. Both count again when the agent attaches anew.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,7 +56,7 @@ impl AttachMethod {
         caller: Caller,
         mut inbound: Streaming<AttachRequest>,
     ) -> Result<ControlStream, Fault> {
-        self.broker.may_attach()?;
+        self.broker.may_attach(&caller.principal)?;
         let missing = || {
             Fault::new(Reason::FirstMessageMissing, "the first message must be hello, within 5 s")
         };

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{Drain, Tunnel};
 use wolfpack_tunnel::protocol::InstanceLedger;
 use wolfpack_tunnel::splice::Totals;
-use wolfpack_types::{Endpoint, ExecutionId, Fault, InstanceId, Reason, SandboxId, WolfId};
+use wolfpack_types::{
+    Endpoint, ExecutionId, Fault, InstanceId, Principal, Reason, SandboxId, WolfId,
+};
 
 use super::events::{Change, Events, Watch};
 use super::limits::Limits;
@@ -25,6 +27,13 @@ use crate::domain::access::Owner;
 const SWEEP: Duration = Duration::from_secs(300);
 /// How long agents should wait before they attach elsewhere.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long connections that a drain cut have to say why.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often one agent may attach in a second; an honest one backs off.
+const OWN_ATTACHES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+/// How often at once, as after a few quick restarts.
+const OWN_ATTACHES_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// The state of a broker. Handlers hold no locks of it over an await.
 pub struct Broker {
@@ -38,6 +47,7 @@ pub struct Broker {
     owners: RwLock<HashMap<WolfId, Owner>>,
     waiting: Waiting,
     attaches: DefaultDirectRateLimiter,
+    own_attaches: DefaultKeyedRateLimiter<String>,
     connections: Arc<AtomicU32>,
     draining: CancellationToken,
 }
@@ -73,17 +83,28 @@ impl Broker {
             owners: RwLock::default(),
             waiting: Waiting::default(),
             attaches: RateLimiter::direct(Quota::per_second(per_second)),
+            own_attaches: RateLimiter::keyed(
+                Quota::per_second(OWN_ATTACHES).allow_burst(OWN_ATTACHES_AT_ONCE),
+            ),
             connections: Arc::default(),
             draining: CancellationToken::new(),
         }
     }
 
-    /// Checks whether an agent may attach now.
+    /// Checks whether an agent may attach now. What one asks for beyond its own
+    /// share takes nothing from what all of them share.
     ///
     /// # Errors
     /// `BROKER_DRAINING` or `HANDSHAKES_LIMITED`, both with a hint when to try.
-    pub fn may_attach(&self) -> Result<(), Fault> {
+    pub fn may_attach(&self, agent: &Principal) -> Result<(), Fault> {
         self.not_draining()?;
+        self.own_attaches.check_key(&agent.to_string()).map_err(|_| {
+            Fault::new(
+                Reason::HandshakesLimited,
+                "this agent attaches too often; keep the session, and wait before trying again",
+            )
+            .retry_in(Duration::from_secs(1))
+        })?;
         self.attaches.check().map_err(|_| {
             Fault::new(
                 Reason::HandshakesLimited,
@@ -322,8 +343,10 @@ impl Broker {
         tunnels.events.watch(all)
     }
 
-    /// Forgets instances of long ago.
+    /// Forgets instances of long ago, and agents that have not attached lately.
     pub(crate) fn sweep(&self) {
+        self.own_attaches.retain_recent();
+        self.own_attaches.shrink_to_fit();
         let now = Instant::now();
         let mut tunnels = self.tunnels.write();
         if tunnels.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
@@ -374,6 +397,12 @@ impl Broker {
         }
         for session in sessions {
             self.detach(&session, &leaving());
+        }
+        // The servers end streams once this is over: those that were cut say
+        // our reason first.
+        let end = tokio::time::Instant::now() + LAST_WORDS;
+        while self.connections.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }

@@ -104,3 +104,17 @@ async fn connections_of_an_agent_are_bounded_and_a_dropped_ask_is_taken_back() {
     assert_eq!(cancel.dial_id, dial.dial_id);
     assert_eq!(session.pending(), 0);
 }
+
+#[test]
+fn an_agent_that_attaches_too_often_locks_out_nobody_else() {
+    let limits = Limits { attaches_per_second: 20, ..Limits::default() };
+    let broker = Broker::new(limits);
+    let noisy = Principal::Wolf(WolfId::new());
+    let passed = (0..1000).filter(|_| broker.may_attach(&noisy).is_ok()).count();
+    assert!((10..=12).contains(&passed), "{passed}");
+    let fault = broker.may_attach(&noisy).unwrap_err();
+    assert_eq!(fault.reason, Reason::HandshakesLimited);
+    assert!(fault.retry_after.is_some());
+    assert!(broker.may_attach(&Principal::Wolf(WolfId::new())).is_ok());
+    assert_eq!(broker.own_attaches.len(), 2);
+}

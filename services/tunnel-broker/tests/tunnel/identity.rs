@@ -218,7 +218,8 @@ async fn callers_reach_what_their_row_says() {
     let gateway = Dialer::new(fleet.service_channel("gateway"));
     assert_eq!(
         reason(gateway.dial(&endpoint, &agent_of, short).await),
-        Err(Reason::TargetForbidden)
+        Err(Reason::CredentialMissing),
+        "what the gateway passes on without a key is nobody's"
     );
     let scheduler = Dialer::new(fleet.service_channel("scheduler"));
     assert_eq!(
@@ -245,6 +246,32 @@ async fn a_revoked_sandbox_loses_its_live_tunnel() {
         tokio::time::timeout(SOON, messages.message()).await.expect("ends at once").unwrap_err();
     assert_eq!(from_status(&status).reason, Reason::SandboxTokenRevoked);
     fleet.counts([Some(0), None, None, None]).await;
+}
+
+/// The boot ends while its agent has authenticated and not yet said hello.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_that_is_revoked_before_its_hello_does_not_attach() {
+    let fleet = Fleet::start().await;
+    let (sandbox, project) = (SandboxId::new(), ProjectId::new());
+    let channel = fleet.sandbox_channel(&sandbox, &project).without_deadline();
+    let (control, queue) = tokio::sync::mpsc::channel::<AttachRequest>(8);
+    let mut client = AgentTunnelServiceClient::new(channel);
+    let answer = tokio::spawn(async move { client.attach(ReceiverStream::new(queue)).await });
+    // Longer than authentication takes, shorter than the wait for a hello.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    fleet.running.standings.end_sandbox(&sandbox, None);
+    let hello = Hello {
+        endpoint: sandbox.name(),
+        instance_id: "late".to_owned(),
+        max_connections: 1,
+        ..Hello::default()
+    };
+    let hello = AttachRequest { message: Some(attach_request::Message::Hello(hello)) };
+    let _ = control.send(hello).await;
+    let status = tokio::time::timeout(SOON, answer).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(from_status(&status).reason, Reason::SandboxTokenRevoked);
+    assert_eq!(fleet.running.broker.counts()[0], 0);
+    drop(control);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tempfile::TempDir;
+use wolfpack_rpc::auth::{Standing, Standings};
 use wolfpack_rpc::{Authority, ClientTls, PeerConfig, RpcChannel};
 use wolfpack_runtime::{Context, ShutdownReport, Telemetry};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, Builder, Dialer, TunnelStream};
@@ -30,7 +31,8 @@ pub(crate) use targets::{Tcp, echo, silent, sink_then_send, talker};
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Bearers that say who they are: `wp_{project}` and `sandbox.{id}.{project}`.
-pub(crate) struct Bearers;
+#[derive(Default)]
+pub(crate) struct Bearers(pub(crate) Arc<Standings>);
 
 #[async_trait]
 impl Authority for Bearers {
@@ -58,6 +60,10 @@ impl Authority for Bearers {
             execution: ExecutionId::parse("boot-1")?,
         })
     }
+
+    fn standing(&self, principal: &Principal) -> Option<Standing> {
+        self.0.hold(principal)
+    }
 }
 
 /// A broker that runs.
@@ -65,6 +71,8 @@ pub(crate) struct Running {
     pub(crate) context: Context,
     pub(crate) addresses: Addresses,
     pub(crate) broker: Arc<Broker>,
+    /// Credentials that the broker's server follows.
+    pub(crate) standings: Arc<Standings>,
 }
 
 impl Running {
@@ -122,12 +130,14 @@ impl Fleet {
     async fn run_in(config: Config, context: Context) -> Running {
         let tls = ClientTls::load(config.tls.as_ref().unwrap()).unwrap();
         let registry = RpcChannel::to_service(&config.registry, "registry", Some(&tls)).unwrap();
-        let app = App::with_authority(config, context.clone(), registry, Arc::new(Bearers))
+        let bearers = Bearers::default();
+        let standings = bearers.0.clone();
+        let app = App::with_authority(config, context.clone(), registry, Arc::new(bearers))
             .await
             .unwrap();
         let (addresses, broker) = (app.addresses(), app.broker());
         context.supervisor.spawn_essential("broker", app.run());
-        Running { context, addresses, broker }
+        Running { context, addresses, broker, standings }
     }
 
     pub(crate) fn config(&self) -> Config {

@@ -118,7 +118,7 @@ impl Registry {
                 )
             }
         });
-        let server = Server::builder(&context, POLICY, Arc::new(Bearers))
+        let server = Server::builder(&context, POLICY, Arc::new(Bearers::default()))
             .add_raw(WOLVES, watch_wolves)
             .add_raw(REVOCATIONS, watch_revocations)
             .add_raw(REGISTER, register)
