@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::Stream;
 use tonic::{Status, Streaming};
 use wolfpack_proto::registry::v1::{HeartbeatRequest, HeartbeatResponse};
-use wolfpack_rpc::error::to_status;
+use wolfpack_rpc::error::{from_status, to_status};
 use wolfpack_rpc::request::check;
 use wolfpack_types::{Fault, InstanceId, Reason, WolfId};
 
@@ -71,6 +71,8 @@ impl Run {
         match beat {
             Ok(Ok(Some(beat))) => Some(self.answer(beat).await),
             Ok(Ok(None)) => None,
+            // A wolf that goes is no heartbeat that failed.
+            Ok(Err(status)) if from_status(&status).reason == Reason::Cancelled => None,
             Ok(Err(status)) => Some(Err(status)),
             Err(_) => Some(Err(to_status(Fault::new(
                 Reason::DeadlineExceeded,

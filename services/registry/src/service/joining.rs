@@ -57,7 +57,9 @@ impl Registry {
             return Err(invalid_join_token());
         }
         let id = WolfId::new();
-        // First, so that a request we refuse does not use the token up.
+        // Before anything is signed for whoever asks.
+        self.database.check_join_token(&token).await?;
+        // Before the token is used up, as the request may be refused.
         let signed = self.sign(&message.certificate_request, &id)?;
         let new = NewWolf { id: id.clone(), display_name: message.display_name };
         self.database.redeem_join_token(&token, new, self.timing).await?;

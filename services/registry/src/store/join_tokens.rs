@@ -57,6 +57,20 @@ impl Database {
         .await
     }
 
+    /// Whether a token would work now; it is not used up.
+    pub(crate) async fn check_join_token(&self, token: &JoinToken) -> Result<()> {
+        let row = self.matching(token).await?;
+        let works = row.use_time.is_none() && row.expire_time > self.now().await?.0;
+        if works { Ok(()) } else { Err(invalid().into()) }
+    }
+
+    /// The row of a token whose secret is right.
+    async fn matching(&self, token: &JoinToken) -> Result<join_token::Model> {
+        let row = join_token::Entity::find_by_id(token.id.as_str()).one(self.conn()).await?;
+        let row = row.filter(|row| token.matches(&self.pepper, &row.hash));
+        row.ok_or_else(|| invalid().into())
+    }
+
     /// Uses a token up and makes the wolf that it lets in, both or neither. Of
     /// two wolves with one token one gets in.
     pub(crate) async fn redeem_join_token(
@@ -65,10 +79,7 @@ impl Database {
         new: NewWolf,
         timing: Timing,
     ) -> Result<()> {
-        let row = join_token::Entity::find_by_id(token.id.as_str()).one(self.conn()).await?;
-        if !row.is_some_and(|row| token.matches(&self.pepper, &row.hash)) {
-            return Err(invalid().into());
-        }
+        self.matching(token).await?;
         self.tx((token.id.clone(), new), move |t, (id, new)| {
             Box::pin(async move {
                 let now = t.now().await?;

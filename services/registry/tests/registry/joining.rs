@@ -60,6 +60,10 @@ async fn wrong_tokens_are_all_alike() {
         ] {
             let refused = join_with(&fleet.nobody(), &wrong, csr(&key)).await.unwrap_err();
             assert_eq!(reason(&refused), Reason::JoinTokenInvalid, "{wrong}");
+            // Nothing else is looked at first, least of all signed.
+            let refused =
+                join_with(&fleet.nobody(), &wrong, b"not a request".to_vec()).await.unwrap_err();
+            assert_eq!(reason(&refused), Reason::JoinTokenInvalid, "{wrong}");
         }
         // None of it used the good one up.
         join_with(&fleet.nobody(), &token, csr(&key)).await.unwrap();
@@ -69,8 +73,10 @@ async fn wrong_tokens_are_all_alike() {
         };
         let short = fleet.identity().create_join_token(short).await.unwrap().into_inner().token;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        let late = join_with(&fleet.nobody(), &short, csr(&key)).await.unwrap_err();
-        assert_eq!(reason(&late), Reason::JoinTokenInvalid);
+        for request in [csr(&key), b"not a request".to_vec()] {
+            let late = join_with(&fleet.nobody(), &short, request).await.unwrap_err();
+            assert_eq!(reason(&late), Reason::JoinTokenInvalid);
+        }
         fleet
     })
     .await;
