@@ -244,7 +244,7 @@ async fn a_peer_that_does_not_read_keeps_no_handler_beyond_the_deadline() {
 /// cancelled for one that has ended.
 #[tokio::test]
 async fn a_request_that_is_cancelled_is_no_end_and_one_that_ends_is() {
-    let (ends, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let (ends, mut ended) = tokio::sync::mpsc::channel(8);
     let wolves = Wolves { ends: Some(ends), ..Wolves::default() };
     let world = World::start(&ListenConfig::plain(ANY), |_| {}, wolves).await;
     for (reset, end) in [(true, Some(Reason::Cancelled)), (false, None)] {

@@ -75,7 +75,7 @@ pub(crate) struct Wolves {
     pub(crate) next: Option<RpcChannel>,
     /// Reads heartbeats in a task of its own, and says how they ended here: with
     /// what reason, or well.
-    pub(crate) ends: Option<tokio::sync::mpsc::UnboundedSender<Option<Reason>>>,
+    pub(crate) ends: Option<tokio::sync::mpsc::Sender<Option<Reason>>>,
 }
 
 type Events = Pin<Box<dyn Stream<Item = Result<WatchWolvesResponse, Status>> + Send>>;
@@ -141,7 +141,7 @@ impl WolfService for Wolves {
                         Err(status) => break Some(wolfpack_rpc::from_status(&status).reason),
                     }
                 };
-                let _ = ends.send(end);
+                let _ = ends.send(end).await;
             });
             return Ok(Response::new(Box::pin(futures::stream::pending())));
         }
