@@ -225,14 +225,19 @@ impl Admission {
                 return Err(Refusal::Mismatch(what));
             }
         }
-        if reserved.epoch < self.highest_epoch {
-            return Err(Refusal::EpochStale { seen: self.highest_epoch, given: reserved.epoch });
-        }
         if !reserved.state.is_live() {
             return Err(Refusal::NotLive(reserved.state));
         }
-        // Only a reservation that nobody confirmed yet expires.
+        // One that was confirmed is the sandbox's until it is released, whoever
+        // leads the schedulers since then: this agent may have restarted while
+        // it fetched the image, and is asked for the same boot again.
         if reserved.state == ReservationState::Reserved {
+            if reserved.epoch < self.highest_epoch {
+                return Err(Refusal::EpochStale {
+                    seen: self.highest_epoch,
+                    given: reserved.epoch,
+                });
+            }
             let expires = reserved.expire_time.ok_or(Refusal::NoExpiry)?;
             if let Ok(ago) = now.duration_since(expires) {
                 return Err(Refusal::Expired(ago));

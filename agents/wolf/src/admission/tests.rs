@@ -81,11 +81,24 @@ fn each_rule_refuses_by_itself() {
 }
 
 #[test]
-fn a_confirmed_reservation_does_not_expire() {
+fn a_confirmed_reservation_neither_expires_nor_ages_but_must_fit() {
     let mut late = claim("s1", "e1");
     late.reservation.state = ReservationState::Bound;
-    late.reservation.expire_time = None;
-    assert!(guard(5).admit(&late, now()).is_ok());
+    for expire_time in [None, Some(now() - Duration::from_secs(60))] {
+        late.reservation.expire_time = expire_time;
+        // A new process of the agent, which knows of a newer scheduler.
+        let mut guard = guard(6);
+        let admitted = guard.admit(&late, now()).unwrap();
+        assert_eq!((admitted.again, admitted.new_epoch), (false, None));
+        assert_eq!(guard.free().cpu_milli, Some(3_000));
+        // A reservation that nobody confirmed is still measured by the newest.
+        let refused = guard.admit(&claim("s2", "e2"), now()).unwrap_err();
+        assert_eq!(refused, Refusal::EpochStale { seen: 6, given: 5 });
+    }
+    late.reservation.goods.holding.memory_bytes = 9;
+    assert!(matches!(guard(5).admit(&late, now()), Err(Refusal::Short(_))));
+    late.reservation.wolf = WolfId::new();
+    assert_eq!(guard(5).admit(&late, now()), Err(Refusal::Mismatch("wolf")));
 }
 
 #[test]
