@@ -36,6 +36,8 @@ pub(crate) enum Sighting {
 /// The containers of every wolf whose tunnel is attached.
 pub(crate) struct Containers {
     peers: Peers,
+    /// One entry per wolf that is watched; what it shows was seen by the
+    /// present watch or noted since the last one broke.
     seen: Mutex<HashMap<WolfId, OnWolf>>,
 }
 
@@ -95,8 +97,10 @@ impl Containers {
     pub(crate) fn note(&self, wolf: &WolfId, status: ContainerStatus) {
         let Ok(id) = SandboxId::from_name(&status.sandbox) else { return };
         let mut seen = self.seen.lock();
+        // Nobody would ever take it away again.
+        let Some(on_wolf) = seen.get_mut(wolf) else { return };
         let key = (id, status.execution_id.clone());
-        let containers = &mut seen.entry(wolf.clone()).or_default().containers;
+        let containers = &mut on_wolf.containers;
         let ended = containers.get(&key).is_some_and(|it| it.state() == ContainerState::Exited);
         if !ended {
             containers.insert(key, status);
@@ -128,13 +132,16 @@ impl Containers {
             watches.retain(|wolf, watch| {
                 let stays = attached.contains(wolf);
                 if !stays {
+                    // In this order: what the watch still writes is dropped, too.
                     watch.cancel();
+                    self.forget(wolf);
                 }
                 stays
             });
             for wolf in attached {
                 watches.entry(wolf.clone()).or_insert_with(|| {
                     let stop = token.child_token();
+                    self.begin(&wolf);
                     let watched = Arc::clone(&self).keep_watching(
                         wolf,
                         sweep.clone(),
@@ -162,12 +169,10 @@ impl Containers {
         while !stop.is_cancelled() {
             let broken = tokio::select! {
                 () = stop.cancelled() => None,
-                watched = self.watch(&wolf, &sweep, &queue) => watched.err(),
+                watched = self.watch(&wolf, &sweep, &queue, &stop) => watched.err(),
             };
-            if let Some(on_wolf) = self.seen.lock().get_mut(&wolf) {
-                on_wolf.in_step = false;
-            }
             if let Some(error) = broken {
+                self.broke(&wolf, &stop);
                 tracing::debug!(%wolf, %error, "the watch of containers broke; opening it again");
                 tokio::select! {
                     () = stop.cancelled() => {}
@@ -177,7 +182,13 @@ impl Containers {
         }
     }
 
-    async fn watch(&self, wolf: &WolfId, sweep: &Sweep, queue: &Queue) -> Result<(), BoxError> {
+    async fn watch(
+        &self,
+        wolf: &WolfId,
+        sweep: &Sweep,
+        queue: &Queue,
+        stop: &CancellationToken,
+    ) -> Result<(), BoxError> {
         let mut stream = self
             .peers
             .runtime_stream(wolf)
@@ -189,10 +200,14 @@ impl Containers {
             match message.event {
                 Some(Event::Container(status)) => match &mut snapshot {
                     Some(listed) => listed.push(status),
-                    None => self.saw(wolf, status, queue),
+                    None => {
+                        if let Some(id) = self.saw(wolf, status, stop) {
+                            queue.wake(&id);
+                        }
+                    }
                 },
                 Some(Event::Bookmark(mark)) if mark.snapshot_complete => {
-                    self.replace(wolf, snapshot.take().unwrap_or_default());
+                    self.replace(wolf, snapshot.take().unwrap_or_default(), stop);
                     queue.wolf_changed(wolf.clone());
                     sweep.soon(wolf);
                 }
@@ -202,7 +217,22 @@ impl Containers {
         Err("the wolf ended the watch of containers".into())
     }
 
-    fn replace(&self, wolf: &WolfId, containers: Vec<ContainerStatus>) {
+    /// The wolf is watched from now on.
+    fn begin(&self, wolf: &WolfId) {
+        self.seen.lock().insert(wolf.clone(), OnWolf::default());
+    }
+
+    /// The wolf is not watched any more.
+    fn forget(&self, wolf: &WolfId) {
+        self.seen.lock().remove(wolf);
+    }
+
+    /// What a watch that broke has shown may be over by now.
+    fn broke(&self, wolf: &WolfId, stop: &CancellationToken) {
+        self.write(wolf, stop, |on_wolf| *on_wolf = OnWolf::default());
+    }
+
+    fn replace(&self, wolf: &WolfId, containers: Vec<ContainerStatus>, stop: &CancellationToken) {
         let containers = containers
             .into_iter()
             .filter(|it| it.state() != ContainerState::Removed)
@@ -210,22 +240,34 @@ impl Containers {
                 Some(((SandboxId::from_name(&it.sandbox).ok()?, it.execution_id.clone()), it))
             })
             .collect();
-        self.seen.lock().insert(wolf.clone(), OnWolf { in_step: true, containers });
+        self.write(wolf, stop, |on_wolf| *on_wolf = OnWolf { in_step: true, containers });
     }
 
-    fn saw(&self, wolf: &WolfId, status: ContainerStatus, queue: &Queue) {
-        let Ok(id) = SandboxId::from_name(&status.sandbox) else { return };
+    /// Takes a change in; answers whose it is.
+    fn saw(
+        &self,
+        wolf: &WolfId,
+        status: ContainerStatus,
+        stop: &CancellationToken,
+    ) -> Option<SandboxId> {
+        let id = SandboxId::from_name(&status.sandbox).ok()?;
         let key = (id.clone(), status.execution_id.clone());
-        {
-            let mut seen = self.seen.lock();
-            let containers = &mut seen.entry(wolf.clone()).or_default().containers;
+        self.write(wolf, stop, |on_wolf| {
             if status.state() == ContainerState::Removed {
-                containers.remove(&key);
+                on_wolf.containers.remove(&key);
             } else {
-                containers.insert(key, status);
+                on_wolf.containers.insert(key, status);
             }
+        });
+        Some(id)
+    }
+
+    /// Writes as the watch that `stop` ends; one that has ended changes nothing.
+    fn write(&self, wolf: &WolfId, stop: &CancellationToken, work: impl FnOnce(&mut OnWolf)) {
+        let mut seen = self.seen.lock();
+        if let Some(on_wolf) = seen.get_mut(wolf).filter(|_| !stop.is_cancelled()) {
+            work(on_wolf);
         }
-        queue.wake(&id);
     }
 }
 
@@ -240,5 +282,52 @@ pub(crate) fn fact_of(status: &ContainerStatus) -> ContainerFact {
             code: status.exit_code,
             out_of_memory: status.out_of_memory,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn container(sandbox: &SandboxId, execution: &ExecutionId) -> ContainerStatus {
+        let mut status = ContainerStatus {
+            sandbox: sandbox.name(),
+            execution_id: execution.to_string(),
+            ..ContainerStatus::default()
+        };
+        status.set_state(ContainerState::Running);
+        status
+    }
+
+    #[tokio::test]
+    async fn only_a_watch_in_step_or_a_note_since_it_broke_is_believed() {
+        let containers = Containers::new(Peers::new(&Config::default()).unwrap());
+        let (wolf, stop) = (WolfId::new(), CancellationToken::new());
+        let (old, fresh) = (SandboxId::new(), SandboxId::new());
+        let boot = ExecutionId::new();
+        let there = Sighting::There(ContainerFact::Running);
+
+        containers.note(&wolf, container(&old, &boot));
+        assert!(containers.seen.lock().is_empty(), "nobody watches it");
+        containers.begin(&wolf);
+        assert_eq!(containers.glance(&wolf, &old, &boot), Sighting::Unknown);
+        containers.replace(&wolf, vec![container(&old, &boot)], &stop);
+        assert_eq!(containers.glance(&wolf, &old, &boot), there);
+        assert_eq!(containers.glance(&wolf, &fresh, &boot), Sighting::Missing);
+
+        containers.broke(&wolf, &stop);
+        assert_eq!(containers.glance(&wolf, &old, &boot), Sighting::Unknown, "it may have ended");
+        containers.note(&wolf, container(&fresh, &boot));
+        assert_eq!(containers.glance(&wolf, &fresh, &boot), there);
+
+        stop.cancel();
+        containers.forget(&wolf);
+        containers.begin(&wolf);
+        containers.replace(&wolf, vec![container(&old, &boot)], &stop);
+        assert_eq!(containers.saw(&wolf, container(&old, &boot), &stop), Some(old.clone()));
+        assert_eq!(containers.glance(&wolf, &old, &boot), Sighting::Unknown, "of the last watch");
+        containers.forget(&wolf);
+        assert!(containers.seen.lock().is_empty());
     }
 }

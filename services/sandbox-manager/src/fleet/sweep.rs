@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -21,8 +22,21 @@ use crate::store::Sandboxes;
 /// comes back, so nothing newer can follow.
 const NO_ROW: i64 = i64::MAX;
 
+/// Wolves that are looked at side by side: one that hangs delays its own.
+const AT_A_TIME: usize = 16;
+
 /// Wolf, sandbox and boot of a container.
 type Suspect = (WolfId, String, String);
+
+/// What was found of one container.
+enum Look {
+    /// It is somebody's, or gone, or cannot be judged now.
+    Fine,
+    /// It looks like an orphan, not for long enough yet.
+    Suspect,
+    /// It is an orphan, and its wolf did not remove it.
+    Stays,
+}
 
 /// Removes orphans. A container is one when its boot is no row's, read from the
 /// database after the container was seen, and for a while: a boot's row is
@@ -69,40 +83,61 @@ impl Sweep {
                 () = self.wanted.notified() => {}
                 () = tokio::time::sleep(self.grace) => {}
             }
-            let mut still = HashSet::new();
-            for wolf in tunnels.wolves() {
-                for container in containers.on(&wolf) {
-                    let looked = tokio::select! {
-                        () = token.cancelled() => return,
-                        looked = self.look_at(&wolf, &container) => looked,
-                    };
-                    if looked {
-                        still.insert(key(&wolf, &container));
-                    }
-                }
-            }
+            let looks = futures::stream::iter(tunnels.wolves())
+                .map(|wolf| self.look_on(wolf, &containers))
+                .buffer_unordered(AT_A_TIME)
+                .collect::<Vec<HashSet<Suspect>>>();
+            let still = tokio::select! {
+                () = token.cancelled() => return,
+                still = looks => still,
+            };
+            let still: HashSet<Suspect> = still.into_iter().flatten().collect();
             self.suspects.lock().retain(|suspect, _| still.contains(suspect));
         }
     }
 
-    /// Removes the container if it has been nobody's for long enough. Answers
-    /// whether it looks like an orphan and is still there.
-    async fn look_at(&self, wolf: &WolfId, container: &ContainerStatus) -> bool {
-        let Ok(id) = SandboxId::from_name(&container.sandbox) else { return false };
+    /// Looks at the containers of one wolf, until one cannot be removed: the
+    /// others would fare no better. Answers what still looks like an orphan.
+    async fn look_on(&self, wolf: WolfId, containers: &Containers) -> HashSet<Suspect> {
+        let mut still = HashSet::new();
+        let mut answers = true;
+        for container in containers.on(&wolf) {
+            let suspect = key(&wolf, &container);
+            if !answers {
+                if self.suspects.lock().contains_key(&suspect) {
+                    still.insert(suspect);
+                }
+                continue;
+            }
+            match self.look_at(&wolf, &container).await {
+                Look::Fine => {}
+                Look::Suspect => drop(still.insert(suspect)),
+                Look::Stays => {
+                    answers = false;
+                    still.insert(suspect);
+                }
+            }
+        }
+        still
+    }
+
+    /// Removes the container if it has been nobody's for long enough.
+    async fn look_at(&self, wolf: &WolfId, container: &ContainerStatus) -> Look {
+        let Ok(id) = SandboxId::from_name(&container.sandbox) else { return Look::Fine };
         let row = match self.sandboxes.get(&id).await {
             Ok(row) => row,
             Err(error) => {
                 tracing::warn!(%error, "a row cannot be read; its container stays");
-                return false;
+                return Look::Fine;
             }
         };
         let claim = row.as_ref().and_then(crate::store::Sandbox::claim);
         if !is_orphan(wolf, &container.execution_id, claim.as_ref()) {
-            return false;
+            return Look::Fine;
         }
         let since = *self.suspects.lock().entry(key(wolf, container)).or_insert_with(Instant::now);
         if since.elapsed() < self.grace {
-            return true;
+            return Look::Suspect;
         }
         let request = RemoveSandboxRequest {
             sandbox: container.sandbox.clone(),
@@ -113,11 +148,11 @@ impl Sweep {
             Ok(_) => {
                 tracing::info!(%wolf, sandbox = %id, "removed a container of no sandbox");
                 self.metrics.orphan_removed();
-                false
+                Look::Fine
             }
             Err(error) => {
                 tracing::warn!(%wolf, sandbox = %id, %error, "an orphan stays for now");
-                true
+                Look::Stays
             }
         }
     }

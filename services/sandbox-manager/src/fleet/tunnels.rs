@@ -32,6 +32,24 @@ struct Session {
     execution: String,
 }
 
+impl Seen {
+    fn attach(&mut self, tunnel: &Tunnel) {
+        match Endpoint::parse(&tunnel.endpoint) {
+            Ok(Endpoint::Sandbox(id)) => {
+                let session = Session {
+                    id: tunnel.session_id.clone(),
+                    execution: tunnel.execution_id.clone(),
+                };
+                self.sandboxes.insert(id, session);
+            }
+            Ok(Endpoint::Wolf(id)) => {
+                self.wolves.insert(id, tunnel.session_id.clone());
+            }
+            Err(error) => tracing::warn!(%error, "the broker named an unknown endpoint"),
+        }
+    }
+}
+
 impl Tunnels {
     pub(crate) fn new(peers: Peers) -> Self {
         Self { peers, seen: Mutex::default(), changed: watch::Sender::new(0) }
@@ -96,32 +114,17 @@ impl Tunnels {
     }
 
     fn replace(&self, tunnels: &[Tunnel]) {
-        {
-            let mut seen = self.seen.lock();
-            seen.sandboxes.clear();
-            seen.wolves.clear();
-            seen.in_step = true;
-        }
+        let mut listed = Seen { in_step: true, ..Seen::default() };
         for tunnel in tunnels {
-            self.attach(tunnel);
+            listed.attach(tunnel);
         }
+        // At once: nobody is to see a fleet that is half there.
+        *self.seen.lock() = listed;
         self.step();
     }
 
     fn attach(&self, tunnel: &Tunnel) {
-        match Endpoint::parse(&tunnel.endpoint) {
-            Ok(Endpoint::Sandbox(id)) => {
-                let session = Session {
-                    id: tunnel.session_id.clone(),
-                    execution: tunnel.execution_id.clone(),
-                };
-                self.seen.lock().sandboxes.insert(id, session);
-            }
-            Ok(Endpoint::Wolf(id)) => {
-                self.seen.lock().wolves.insert(id, tunnel.session_id.clone());
-            }
-            Err(error) => tracing::warn!(%error, "the broker named an unknown endpoint"),
-        }
+        self.seen.lock().attach(tunnel);
         self.step();
     }
 

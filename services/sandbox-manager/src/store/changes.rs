@@ -64,18 +64,20 @@ impl Sandboxes {
             .collect())
     }
 
-    /// A part of a project's sandboxes in order of revision.
+    /// A part of a project's sandboxes in order of revision: those written last
+    /// after the first and up to the last revision of `between`.
     pub(crate) async fn snapshot(
         &self,
         project: &ProjectId,
         only: Option<&SandboxId>,
-        after: i64,
+        between: (i64, i64),
         show_deleted: bool,
         limit: u64,
     ) -> Result<SnapshotPage> {
         let mut select = sandbox::Entity::find()
             .filter(sandbox::Column::Project.eq(project.as_str()))
-            .filter(sandbox::Column::Revision.gt(after))
+            .filter(sandbox::Column::Revision.gt(between.0))
+            .filter(sandbox::Column::Revision.lte(between.1))
             .order_by(sandbox::Column::Revision, Order::Asc)
             .limit(limit);
         if let Some(id) = only {

@@ -6,7 +6,7 @@ use wolfpack_store::idempotency::{self, Claim};
 use wolfpack_types::{ProjectId, SandboxId, SandboxState};
 
 use super::entity::{label, sandbox};
-use super::error::{name_taken, not_found};
+use super::error::name_taken;
 use super::{Result, Sandbox, Sandboxes, Transaction, read};
 
 /// What became of a create.
@@ -43,17 +43,22 @@ impl Sandboxes {
 
 async fn insert(tx: Transaction<'_>, create: Create) -> Result<Created> {
     let Create { mut sandbox, request_id, body_hash } = create;
-    let scope = format!("{}/CreateSandbox", sandbox.project.name());
+    let method = format!("{}/CreateSandbox", sandbox.project.name());
+    let mut scope = method.clone();
     let name = sandbox.id.name();
-    if let Claim::Replay(name) =
+    while let Claim::Replay(first) =
         idempotency::claim(tx.tx, &scope, &request_id, body_hash, &name).await?
     {
-        let first = match SandboxId::from_name(&name) {
+        let row = match SandboxId::from_name(&first) {
             Ok(id) => read(sandbox::Entity::find_by_id(id.as_str()).one(tx.tx).await?)?,
             Err(_) => None,
         };
-        let sandbox = first.ok_or_else(|| not_found(&name))?;
-        return Ok(Created { sandbox, fresh: false });
+        if let Some(sandbox) = row {
+            return Ok(Created { sandbox, fresh: false });
+        }
+        // Its row was removed a while after its end, and with it the request
+        // is over: it is claimed anew, as one that followed that sandbox.
+        scope = format!("{method}/after/{first}");
     }
     if name_is_taken(&tx, &sandbox.project, &sandbox.asked.display_name).await? {
         return Err(name_taken().into());

@@ -332,6 +332,38 @@ async fn a_container_of_nobody_is_removed_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wolf_that_hangs_does_not_keep_strays_on_others() {
+    let database = TestDatabase::sqlite();
+    let world = World::start(9).await;
+    let wolves: Vec<WolfId> = world.with(|state| state.wolves.keys().cloned().collect());
+    let manager = Manager::start(config(&world, &database.config)).await;
+    let mut owner = manager.owner();
+    // With one container seen, the wolves are watched.
+    owner.running("").await;
+    let (fine, hanging) = wolves.split_last().unwrap();
+    let stray = SandboxId::new().name();
+    for wolf in &wolves {
+        let mut container = ContainerStatus {
+            sandbox: stray.clone(),
+            execution_id: ExecutionId::new().to_string(),
+            ..ContainerStatus::default()
+        };
+        container.set_state(ContainerState::Running);
+        world.with(|state| {
+            state.containers.insert((wolf.clone(), stray.clone()), container.clone());
+        });
+        let _ = world.inner.container_events.send((wolf.clone(), container));
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.with(|state| state.black_holes.extend(hanging.iter().map(WolfId::name)));
+    let gone =
+        || world.with(|state| !state.containers.contains_key(&(fine.clone(), stray.clone())));
+    let begin = tokio::time::Instant::now();
+    eventually("the stray on the wolf that answers is gone", gone).await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "it waited for others");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_tunnel_of_its_own_it_runs_through_its_wolf() {
     on_each_engine(1, |world, manager| async move {
         world.with(|state| state.own_tunnels = false);

@@ -1,13 +1,16 @@
 //! Create, get, list, delete.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::future::join_all;
 use wolfpack_proto::sandbox::v1::*;
+use wolfpack_store::testing::TestDatabase;
 use wolfpack_types::Reason;
 
 use crate::harness::*;
 use crate::on_each_engine;
+use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sandbox_comes_up_step_by_step_and_leaves_nothing() {
@@ -47,6 +50,38 @@ async fn a_sandbox_comes_up_step_by_step_and_leaves_nothing() {
         manager.stop().await;
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_is_over_with_the_sandbox_that_it_made() {
+    for database in TestDatabase::all() {
+        let world = World::start(1).await;
+        let mut config = config(&world, &database.config);
+        config.retention.deleted = Duration::from_millis(400);
+        config.retention.sweep = Duration::from_millis(100);
+        let manager = Manager::start(config).await;
+        let mut owner = manager.owner();
+        let request = create_request("again");
+        let mut names = Vec::new();
+        for _ in 0..3 {
+            let created = owner.sandboxes.create_sandbox(request.clone()).await.unwrap();
+            let created = created.into_inner().sandbox.unwrap();
+            assert!(!names.contains(&created.name), "it is gone");
+            owner.until(&created.name, SandboxState::Running).await;
+            let again = owner.sandboxes.create_sandbox(request.clone()).await.unwrap();
+            assert_eq!(again.into_inner().sandbox.unwrap().name, created.name);
+            owner.end(&created.name).await;
+            let begin = tokio::time::Instant::now();
+            while owner.get(&created.name).await.is_ok() {
+                assert!(begin.elapsed() < SOON, "never removed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            names.push(created.name);
+        }
+        nothing_left(&world).await;
+        drop(manager);
+        database.close().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
