@@ -232,7 +232,8 @@ async fn a_wolf_registers_and_beats_in_order() {
     }
     // What is true of the engine is told once it is known.
     let engine = line.engine.info().await.unwrap();
-    let network = Network { name: "n".into(), gateway: std::net::Ipv4Addr::LOCALHOST };
+    let network =
+        Network { name: "n".into(), gateway: std::net::Ipv4Addr::LOCALHOST, bridge: "br-n".into() };
     line.lifecycle.set_ready(Ready {
         engine,
         network,

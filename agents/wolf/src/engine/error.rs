@@ -47,6 +47,16 @@ pub enum EngineError {
         /// Ours.
         need: &'static str,
     },
+    /// A network has the name of ours and is not one that we would make.
+    #[error(
+        "network {name} {why}: remove it with `docker network rm {name}`, or set network to another name"
+    )]
+    Unfit {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The engine answered something that cannot be understood.
     #[error("the engine's answer cannot be read: {0}")]
     Unreadable(String),
@@ -65,9 +75,11 @@ impl EngineError {
         match self {
             Self::Unreachable(_) | Self::Deadline { .. } | Self::Stream(_) => true,
             Self::Refused { status, .. } => *status >= 500,
-            Self::NotFound(_) | Self::Conflict(_) | Self::TooOld { .. } | Self::Unreadable(_) => {
-                false
-            }
+            Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::TooOld { .. }
+            | Self::Unfit { .. }
+            | Self::Unreadable(_) => false,
         }
     }
 

@@ -5,9 +5,11 @@
 //! at the engine's default.
 
 use serde_json::Value;
+use wolfpack_types::sandbox_boot::INTERNAL_HOST;
 
 const CAPABILITIES: [&str; 7] =
     ["SETUID", "SETGID", "SETPCAP", "CHOWN", "KILL", "DAC_OVERRIDE", "FOWNER"];
+const RUNTIMES: [&str; 3] = ["", "runc", "nvidia"];
 const MOUNT_TARGETS: [(&str, bool); 2] = [("/run/wolfpack", false), ("/run/wolfpack/bin", true)];
 /// Fields with a rule below, and fields that harm nobody whatever they are.
 const KNOWN: [&str; 26] = [
@@ -55,7 +57,18 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     rule(number("Memory") > 0, "the memory is not limited".into());
     rule(number("MemorySwap") == number("Memory"), "swap is not limited to none".into());
     rule(number("PidsLimit") > 0, "processes are not limited".into());
-    rule(number("ShmSize") <= number("Memory"), "shared memory is larger than memory".into());
+    let shared = number("ShmSize");
+    rule(
+        (1..=number("Memory")).contains(&shared),
+        format!("shared memory of {shared} bytes is not within the memory"),
+    );
+    // There is no swap to lean to: whatever is said here is not ours.
+    rule(
+        matches!(field("MemorySwappiness").as_i64(), None | Some(-1)),
+        "the swappiness is changed".into(),
+    );
+    let runtime = field("Runtime").as_str().unwrap_or("");
+    rule(RUNTIMES.contains(&runtime), format!("the runtime is {runtime:?}"));
     rule(field("OomKillDisable").as_bool() != Some(true), "the oom killer is off".into());
 
     rule(strings(field("CapDrop")) == ["ALL"], "not all capabilities are dropped".into());
@@ -94,6 +107,10 @@ pub fn violations(host_config: &Value) -> Vec<String> {
         format!("the network is {network:?}"),
     );
 
+    for host in strings(field("ExtraHosts")) {
+        let ours = host.starts_with(&format!("{INTERNAL_HOST}:"));
+        rule(ours, format!("the name {host:?} is added"));
+    }
     for mount in list(field("Mounts")) {
         rule(mount_ok(mount), format!("mount {mount}"));
     }

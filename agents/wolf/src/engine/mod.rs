@@ -52,6 +52,8 @@ pub struct Network {
     pub name: String,
     /// The host's address on it.
     pub gateway: Ipv4Addr,
+    /// Its interface on the engine's host.
+    pub bridge: String,
 }
 
 /// What an image says about how to run it.
@@ -136,10 +138,11 @@ pub trait Engine: Send + Sync + 'static {
     async fn info(&self) -> Result<EngineInfo, EngineError>;
 
     /// Finds or makes the bridge with this name and these labels: containers
-    /// on it cannot reach one another.
+    /// on it cannot reach one another, and have no IPv6.
     ///
     /// # Errors
-    /// When it cannot be made, or has no IPv4 gateway.
+    /// When it cannot be made, or has no IPv4 gateway; `Unfit` when the one
+    /// with this name lacks a label or keeps containers less apart.
     async fn ensure_network(
         &self,
         name: &str,

@@ -73,8 +73,11 @@ fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
                     reservation: ReservationId::new(),
                     owner_epoch,
                 };
-                let network =
-                    Network { name: "wolfpack-x".into(), gateway: Ipv4Addr::new(172, 20, 0, 1) };
+                let network = Network {
+                    name: "wolfpack-x".into(),
+                    gateway: Ipv4Addr::new(172, 20, 0, 1),
+                    bridge: "br-x".into(),
+                };
                 let spec = ContainerSpec::new(&Parts {
                     identity: &identity,
                     goods: &goods,
@@ -117,7 +120,7 @@ proptest! {
 
     /// The predicate must see each control go: one broken rule a mutation.
     #[test]
-    fn every_loosened_control_is_seen((body, _, _) in any_body(), which in 0usize..30) {
+    fn every_loosened_control_is_seen((body, _, _) in any_body(), which in 0usize..35) {
         let mut host = body["HostConfig"].clone();
         let (name, value) = loosened(which);
         host[name] = value.clone();
@@ -160,6 +163,11 @@ fn loosened(which: usize) -> (&'static str, Value) {
         ("ReadonlyPaths", json!([])),
         ("LogConfig", json!({"Type": "json-file", "Config": {}})),
         ("Sysctls", json!({"net.ipv4.ip_forward": "1"})),
+        ("Runtime", json!("unconfined")),
+        ("MemorySwappiness", json!(100)),
+        ("ShmSize", json!(-1)),
+        ("ShmSize", json!(0)),
+        ("ExtraHosts", json!(["wolfpack.internal:172.20.0.1", "registry:10.0.0.1"])),
     ];
     all[which].clone()
 }

@@ -12,7 +12,14 @@ use bollard::models::{
     SystemInfoCgroupVersionEnum,
 };
 
-use crate::engine::{Container, ContainerState, EngineError, EngineInfo, ImageConfig};
+use crate::engine::{Container, ContainerState, EngineError, EngineInfo, ImageConfig, Network};
+
+/// Whether containers on a bridge reach one another.
+pub(super) const ICC: &str = "com.docker.network.bridge.enable_icc";
+/// What a bridge's interface is called, when somebody named it.
+const BRIDGE: &str = "com.docker.network.bridge.name";
+/// How much of a network's id is in the name of its interface.
+const BRIDGE_ID: usize = 12;
 
 /// The error of a failed call.
 pub(super) fn error(error: BollardError) -> EngineError {
@@ -63,7 +70,37 @@ pub(super) fn info(info: SystemInfo) -> EngineInfo {
     }
 }
 
-pub(super) fn gateway(network: &NetworkInspect) -> Option<Ipv4Addr> {
+/// The network, when it is one that we would have made with these labels.
+pub(super) fn network(
+    name: &str,
+    found: &NetworkInspect,
+    labels: &BTreeMap<String, String>,
+) -> Result<Network, EngineError> {
+    let option = |key: &str| found.options.as_ref().and_then(|options| options.get(key));
+    let label = |key: &str| found.labels.as_ref().and_then(|labels| labels.get(key));
+    let unfit = |why| EngineError::Unfit { name: name.to_owned(), why };
+    let rules = [
+        (
+            labels.iter().all(|(key, value)| label(key) == Some(value)),
+            "does not have this wolf's label",
+        ),
+        (found.driver.as_deref() == Some("bridge"), "is not a bridge"),
+        (option(ICC).is_some_and(|icc| icc == "false"), "lets its containers reach one another"),
+        (found.enable_ipv6 != Some(true), "has IPv6"),
+    ];
+    if let Some((_, why)) = rules.iter().find(|(holds, _)| !holds) {
+        return Err(unfit(why));
+    }
+    let gateway = gateway(found).ok_or_else(|| unfit("has no IPv4 gateway"))?;
+    let id = found.id.as_deref().unwrap_or_default();
+    let bridge = match option(BRIDGE) {
+        Some(named) => named.clone(),
+        None => format!("br-{}", id.get(..BRIDGE_ID).unwrap_or(id)),
+    };
+    Ok(Network { name: name.to_owned(), gateway, bridge })
+}
+
+fn gateway(network: &NetworkInspect) -> Option<Ipv4Addr> {
     let configs = network.ipam.as_ref()?.config.as_ref()?;
     // Some engines say it as an address with a prefix.
     let addresses = configs.iter().filter_map(|config| config.gateway.as_deref());
@@ -166,6 +203,42 @@ mod tests {
         assert_eq!(with(&remapping, "/var/lib/docker/100000.100001"), Some((100_000, 100_001)));
         assert_eq!(with(&["name=seccomp"], "/var/lib/docker/100000.100000"), None);
         assert_eq!(with(&remapping, "/var/lib/docker"), None);
+    }
+
+    #[test]
+    fn only_a_bridge_as_we_make_it_is_taken() {
+        let labels = BTreeMap::from([("wolfpack.wolf".to_owned(), "w1".to_owned())]);
+        let ours = serde_json::json!({
+            "Id": "0123456789abcdef", "Driver": "bridge", "EnableIPv6": false,
+            "Labels": {"wolfpack.wolf": "w1", "more": "x"}, "Options": {ICC: "false"},
+            "IPAM": {"Config": [{"Gateway": "172.20.0.1/16"}]},
+        });
+        let taken = |found: &serde_json::Value| {
+            let found = serde_json::from_value(found.clone()).unwrap();
+            network("n", &found, &labels).map_err(|error| error.to_string())
+        };
+        let network = taken(&ours).unwrap();
+        assert_eq!(
+            (network.bridge.as_str(), network.gateway.octets()),
+            ("br-0123456789ab", [172, 20, 0, 1])
+        );
+        for (field, value, why) in [
+            ("Labels", serde_json::json!({"wolfpack.wolf": "w2"}), "label"),
+            ("Labels", serde_json::Value::Null, "label"),
+            ("Options", serde_json::json!({}), "reach one another"),
+            ("Options", serde_json::json!({ICC: "true"}), "reach one another"),
+            ("Driver", serde_json::json!("macvlan"), "not a bridge"),
+            ("EnableIPv6", serde_json::json!(true), "IPv6"),
+            ("IPAM", serde_json::json!({"Config": []}), "gateway"),
+        ] {
+            let mut other = ours.clone();
+            other[field] = value;
+            let told = taken(&other).unwrap_err();
+            assert!(told.contains(why) && told.contains("docker network rm n"), "{told}");
+        }
+        let mut named = ours;
+        named["Options"][BRIDGE] = "br0".into();
+        assert_eq!(taken(&named).unwrap().bridge, "br0");
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod streams;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -136,7 +135,11 @@ impl DockerEngine {
         result
     }
 
-    async fn inspect_network(&self, name: &str) -> Result<Option<Ipv4Addr>, EngineError> {
+    async fn inspect_network(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Option<Network>, EngineError> {
         let found = self
             .call("inspect a network", QUICK, |client| {
                 let name = name.to_owned();
@@ -144,9 +147,7 @@ impl DockerEngine {
             })
             .await;
         match found {
-            Ok(network) => map::gateway(&network).map(Some).ok_or_else(|| {
-                EngineError::Unreadable(format!("network {name} has no IPv4 gateway; remove it"))
-            }),
+            Ok(found) => map::network(name, &found, labels).map(Some),
             Err(EngineError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -177,17 +178,14 @@ impl Engine for DockerEngine {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Network, EngineError> {
-        let network = |gateway| Network { name: name.to_owned(), gateway };
-        if let Some(gateway) = self.inspect_network(name).await? {
-            return Ok(network(gateway));
+        if let Some(network) = self.inspect_network(name, labels).await? {
+            return Ok(network);
         }
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            options: Some(HashMap::from([(
-                "com.docker.network.bridge.enable_icc".to_owned(),
-                "false".to_owned(),
-            )])),
+            options: Some(HashMap::from([(map::ICC.to_owned(), "false".to_owned())])),
+            enable_ipv6: Some(false),
             labels: Some(labels.clone().into_iter().collect()),
             ..NetworkCreateRequest::default()
         };
@@ -197,12 +195,11 @@ impl Engine for DockerEngine {
             })
             .await;
         match made {
-            // Somebody made it meanwhile: theirs is as good.
+            // Somebody made it meanwhile; whether it is as good is looked at.
             Ok(_) | Err(EngineError::Conflict(_)) => {}
             Err(error) => return Err(error),
         }
-        let gateway = self.inspect_network(name).await?;
-        gateway.map(network).ok_or_else(|| {
+        self.inspect_network(name, labels).await?.ok_or_else(|| {
             EngineError::NotFound(format!("network {name} was removed while it was made"))
         })
     }

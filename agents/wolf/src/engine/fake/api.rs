@@ -98,7 +98,8 @@ async fn perform(
             let asked = body(request).await;
             let name = asked["Name"].as_str().unwrap_or_default().to_owned();
             let network = json!({
-                "Name": name, "Id": name, "Options": asked["Options"], "Labels": asked["Labels"],
+                "Name": name, "Id": name, "Driver": asked["Driver"],
+                "EnableIPv6": asked["EnableIPv6"], "Options": asked["Options"], "Labels": asked["Labels"],
                 "IPAM": {"Config": [{"Subnet": "127.0.0.0/8", "Gateway": "127.0.0.1"}]},
             });
             let mut state = engine.state.lock();
