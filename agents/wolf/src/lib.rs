@@ -11,7 +11,6 @@
 
 pub mod admission;
 mod app;
-mod backoff;
 pub mod config;
 pub mod engine;
 pub mod inventory;

@@ -14,9 +14,9 @@ use wolfpack_proto::registry::v1::{
 };
 use wolfpack_rpc::{RpcChannel, from_status};
 use wolfpack_runtime::Supervisor;
+use wolfpack_tunnel::protocol::Backoff;
 use wolfpack_types::{Fault, InstanceId, Reason};
 
-use crate::backoff::Backoff;
 use crate::config::{CapacityConfig, Config};
 use crate::engine::EngineInfo;
 use crate::inventory::{Inventory, Roots, UsageMeter};
@@ -87,14 +87,15 @@ impl Link {
                 ended = self.session() => ended,
                 () = stop.cancelled() => return,
             };
+            backoff.was_up_for(begun.elapsed());
             let pause = match ended {
-                End::RegisterAgain => backoff.after(begun.elapsed()) / 4,
+                End::RegisterAgain => backoff.next_wait(rand::random(), None) / 4,
                 End::Failed(fault) if fault.reason == Reason::Superseded => {
                     tracing::warn!(%fault, "another process beats for this wolf");
                     SUPERSEDED_PAUSE
                 }
                 End::Failed(fault) => {
-                    let pause = backoff.after(begun.elapsed());
+                    let pause = backoff.next_wait(rand::random(), None);
                     tracing::warn!(%fault, ?pause, "the line to the registry broke; it is tried again");
                     pause
                 }

@@ -1,6 +1,6 @@
 //! Joining and renewing: the calls to the registry.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -8,10 +8,10 @@ use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient
 use wolfpack_proto::registry::v1::{JoinWolfRequest, RenewWolfCertificateRequest};
 use wolfpack_rpc::{ClientTls, RpcChannel, from_status};
 use wolfpack_runtime::{BoxError, clock};
+use wolfpack_tunnel::protocol::Backoff;
 use wolfpack_types::{Fault, Reason, WolfId};
 
 use super::{IdentityStore, Issued, JoinToken};
-use crate::backoff::Backoff;
 
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(20);
@@ -36,7 +36,6 @@ pub async fn join(
     let request = blocking(store, IdentityStore::certificate_request).await?;
     let mut backoff = Backoff::default();
     let answer = loop {
-        let begun = Instant::now();
         let asked = JoinWolfRequest {
             token: token.token.expose_secret().to_owned(),
             certificate_request: request.clone().into(),
@@ -49,7 +48,7 @@ pub async fn join(
         if !worth_another_try(&fault) {
             return Err(format!("the wolf could not join at {server}: {fault}").into());
         }
-        let pause = backoff.after(begun.elapsed());
+        let pause = backoff.next_wait(rand::random(), None);
         tracing::warn!(%fault, ?pause, "the gateway does not answer; the wolf tries to join again");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
