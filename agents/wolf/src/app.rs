@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::StreamExt as _;
@@ -32,9 +31,6 @@ use crate::relay::Target;
 use crate::runtime::{self, AgentDialer, NoBearers, POLICY, Runtime};
 use crate::sandbox::directory;
 use crate::setup::{self, Setup};
-
-/// How long a stop waits for the engine to take the bridge away.
-const LEAVE: Duration = Duration::from_secs(5);
 
 /// A wolf's agent that has joined and is about to run.
 pub struct App {
@@ -157,8 +153,8 @@ impl App {
         let stop = supervisor.token();
 
         let setup = Arc::new(self.setup()?);
-        let (engine, lifecycle) = (self.engine.clone(), self.lifecycle.clone());
-        let network = setup.network.clone();
+        let lifecycle = self.lifecycle.clone();
+        let leaving = setup.clone();
         supervisor.spawn_restarting("engine-setup", move || {
             let setup = setup.clone();
             async move { setup.run().await }
@@ -236,7 +232,7 @@ impl App {
             .into()),
         };
         if stop.is_cancelled() && lifecycle.holding() == 0 {
-            leave(engine.as_ref(), &network).await;
+            leaving.leave().await;
         }
         outcome
     }
@@ -265,16 +261,8 @@ impl App {
             supervisor: self.context.supervisor.clone(),
             metrics: self.metrics.clone(),
             relay: Mutex::new(None),
+            guarded: Mutex::new(None),
         })
-    }
-}
-
-/// Takes the bridge away that no sandbox needs; the next start makes it again.
-async fn leave(engine: &dyn Engine, network: &str) {
-    match tokio::time::timeout(LEAVE, engine.remove_network(network)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the bridge stays"),
-        Err(_) => tracing::debug!("the bridge stays: the engine is slow"),
     }
 }
 
@@ -289,12 +277,10 @@ struct Folders {
 async fn prepare(config: &Config) -> Result<Folders, BoxError> {
     let (data_dir, binary) = (config.data_dir.clone(), config.sandbox_agent_binary.clone());
     let prepared = tokio::task::spawn_blocking(move || {
-        // Others may pass through to the sandboxes' directories; what is
-        // secret is readable by us only.
-        directory::make_dir(&data_dir, 0o711)?;
+        // Until the engine said whether it remaps users; see Setup.
+        directory::close(&data_dir, None)?;
         let data_dir = data_dir.canonicalize()?;
-        let root = data_dir.join("sandboxes");
-        directory::make_dir(&root, 0o711)?;
+        let root = directory::root(&data_dir);
         let bin_dir = install(&data_dir, &binary)?;
         let epoch_file = EpochFile::in_dir(&data_dir);
         let epoch = epoch_file.read()?;
@@ -356,4 +342,26 @@ fn agent_endpoint(
 fn host_name() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     name.chars().take(128).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_data_directory_is_closed_before_anything_is_in_it() {
+        let above = tempfile::tempdir().unwrap();
+        let binary = above.path().join("agent");
+        std::fs::write(&binary, "agent").unwrap();
+        let data_dir = above.path().join("data");
+        directory::make_dir(&data_dir, 0o755).unwrap();
+        let config = Config { data_dir, sandbox_agent_binary: binary, ..Config::default() };
+        let folders = prepare(&config).await.unwrap();
+        for folder in [&config.data_dir, &folders.root] {
+            let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+            assert_eq!(mode & 0o7777, 0o700, "{}", folder.display());
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! - [`sandbox`]: the hardened container, its directory, its agent's socket.
 //! - [`admission`]: the last guard before a container is made.
 //! - [`lifecycle`]: creating, removing and observing sandboxes.
+//! - [`firewall`]: what sandboxes must not reach.
 //! - [`relay`]: what sandboxes reach as `wolfpack.internal`.
 //! - [`inventory`]: what the host has to give.
 
@@ -13,6 +14,7 @@ pub mod admission;
 mod app;
 pub mod config;
 pub mod engine;
+pub mod firewall;
 pub mod inventory;
 pub mod join;
 pub mod lifecycle;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, UpDownCounter};
 
 /// The agent's instruments; cheap to clone.
 #[derive(Debug, Clone)]
@@ -16,6 +16,7 @@ pub struct Metrics {
     relayed: UpDownCounter<i64>,
     relay_bytes: Counter<u64>,
     relay_refusals: Counter<u64>,
+    metadata_blocked: Gauge<u64>,
 }
 
 impl Metrics {
@@ -60,6 +61,12 @@ impl Metrics {
                     "Connections of sandboxes that were not relayed, by target and why.",
                 )
                 .build(),
+            metadata_blocked: meter
+                .u64_gauge("wolfpack.wolf.metadata_blocked")
+                .with_description(
+                    "1 when this host drops what sandboxes send to 169.254.0.0/16, else 0.",
+                )
+                .build(),
         }
     }
 
@@ -82,6 +89,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, rule: &'static str) {
         self.refusals.add(1, &[KeyValue::new("rule", rule)]);
+    }
+
+    pub(crate) fn metadata_blocked(&self, blocked: bool) {
+        self.metadata_blocked.record(u64::from(blocked), &[]);
     }
 
     pub(crate) fn relay_opened(&self, target: &'static str) {

@@ -9,15 +9,20 @@ use parking_lot::Mutex;
 use wolfpack_runtime::{BoxError, Supervisor};
 use wolfpack_types::WolfId;
 
+use crate::engine::Network;
+use crate::firewall;
 use crate::lifecycle::{Lifecycle, Ready, RelayPorts};
 use crate::metrics::Metrics;
 use crate::relay::{PortsFile, Relay, Target};
-use crate::sandbox::labels;
+use crate::sandbox::{directory, labels};
 
 /// How much of the wolf's id a network's name has.
 const WOLF_IN_NAME: usize = 12;
 /// How often a bridge is looked for that somebody removes under us.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// How long a stop waits for the bridge to be taken away.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// What setting up needs.
 pub(crate) struct Setup {
@@ -32,6 +37,8 @@ pub(crate) struct Setup {
     pub(crate) metrics: Metrics,
     /// The relay that listens, and the bridge's address it is on.
     pub(crate) relay: Mutex<Option<(std::net::Ipv4Addr, Relay)>>,
+    /// Whether clouds' metadata was out of reach when it was looked at last.
+    pub(crate) guarded: Mutex<Option<bool>>,
 }
 
 /// The name of a wolf's bridge: its own, whoever else uses the engine.
@@ -67,7 +74,9 @@ impl Setup {
         let engine_api = self.lifecycle.engine();
         let engine = engine_api.info().await?;
         let owner = BTreeMap::from([(labels::WOLF.to_owned(), self.wolf.to_string())]);
+        self.close(engine.remapped_root).await?;
         let network = engine_api.ensure_network(&self.network, &owner).await?;
+        self.guard(&network).await;
         let ports = self.relay_on(network.gateway).await?;
         let first = self.lifecycle.ready_now().is_none();
         let ready = Ready { engine, network, ports };
@@ -90,6 +99,55 @@ impl Setup {
         );
         self.lifecycle.set_ready(ready);
         Ok(())
+    }
+
+    async fn close(&self, remapped: Option<(u32, u32)>) -> Result<(), BoxError> {
+        let data_dir = self.data_dir.clone();
+        let closed =
+            tokio::task::spawn_blocking(move || directory::close(&data_dir, remapped)).await?;
+        closed.map_err(|error| {
+            let data_dir = self.data_dir.display();
+            format!("{data_dir} cannot be closed to other accounts: {error}; run the agent as root")
+                .into()
+        })
+    }
+
+    /// Keeps sandboxes from clouds' metadata. A host where that cannot be done
+    /// goes on, and says so.
+    async fn guard(&self, network: &Network) {
+        let outcome = firewall::guard(network).await;
+        self.metrics.metadata_blocked(outcome.is_ok());
+        let news = self.guarded.lock().replace(outcome.is_ok()) != Some(outcome.is_ok());
+        match outcome {
+            Ok(()) if news => {
+                tracing::info!(bridge = network.bridge, "link-local addresses are out of reach");
+            }
+            Err(error) if news => tracing::warn!(
+                %error,
+                bridge = network.bridge,
+                "sandboxes may reach the cloud's metadata at 169.254.169.254: drop what that bridge forwards to 169.254.0.0/16"
+            ),
+            _ => {}
+        }
+    }
+
+    /// Takes the bridge away that no sandbox needs, and its rules; the next
+    /// start makes them again. One that was never set up may be somebody
+    /// else's and stays.
+    pub(crate) async fn leave(&self) {
+        if self.lifecycle.ready_now().is_none() {
+            return;
+        }
+        let leaving = async {
+            if let Err(error) = self.lifecycle.engine().remove_network(&self.network).await {
+                tracing::debug!(%error, "the bridge stays");
+            } else if let Err(error) = firewall::lift(&self.network).await {
+                tracing::debug!(%error, "the rules of the bridge stay");
+            }
+        };
+        if tokio::time::timeout(LEAVE, leaving).await.is_err() {
+            tracing::debug!("the bridge or its rules stay: the engine or the host is slow");
+        }
     }
 
     /// Has the relay listen on the bridge, on the ports of last time.

@@ -7,7 +7,8 @@
 #![allow(clippy::expect_used, reason = "a helper of a test fails the test")]
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ echo "host $(grep wolfpack.internal /etc/hosts | cut -f1)"
 echo "cgroup $(cat /proc/self/cgroup | head -1)"
 touch /run/wolfpack/bin/x 2>/dev/null && echo "bin writable"
 touch /run/wolfpack/x && echo "dir writable"
+cp /bin/dash /run/wolfpack/suid && chmod 4755 /run/wolfpack/suid && echo "suid left"
 ls /var/run/docker.sock /dev/mem /dev/kmsg 2>/dev/null && echo "host things"
 echo "to stderr" >&2
 echo "done"
@@ -71,6 +73,7 @@ struct Host {
     wolf: WolfId,
     network: String,
     dir: tempfile::TempDir,
+    data_dir: PathBuf,
     bin_dir: PathBuf,
 }
 
@@ -79,7 +82,11 @@ impl Host {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let agent = dir.path().join("agent");
         std::fs::write(&agent, AGENT).expect("the script");
-        let bin_dir = directory::install_agent(dir.path(), &agent).expect("installed");
+        // As /var/lib is: all that keeps others out is what the agent makes.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("a mode");
+        let data_dir = dir.path().join("data");
+        directory::close(&data_dir, None).expect("closed");
+        let bin_dir = directory::install_agent(&data_dir, &agent).expect("installed");
         let wolf = WolfId::new();
         Self {
             context: Context::quiet("wolf"),
@@ -87,6 +94,7 @@ impl Host {
             network: format!("wolfpack-test-{}", &wolf.as_str()[14..]),
             wolf,
             dir,
+            data_dir,
             bin_dir,
         }
     }
@@ -103,7 +111,7 @@ impl Host {
             engine: self.engine.clone(),
             settings: Settings {
                 wolf: self.wolf.clone(),
-                root: self.dir.path().join("sandboxes"),
+                root: directory::root(&self.data_dir),
                 bin_dir: self.bin_dir.clone(),
                 gpus: Vec::new(),
                 otlp_endpoint: None,
@@ -111,12 +119,13 @@ impl Host {
             },
             trust_roots: Arc::new(|| "roots".to_owned()),
             admission: Admission::new(self.wolf.clone(), capacity, 0),
-            epoch: (EpochFile::in_dir(self.dir.path()), 0),
+            epoch: (EpochFile::in_dir(&self.data_dir), 0),
             supervisor: self.context.supervisor.clone(),
             metrics: Metrics::new(&self.context.telemetry.meter()),
         });
         let labels = BTreeMap::from([("wolfpack.wolf".to_owned(), self.wolf.to_string())]);
         let engine = self.engine.info().await.expect("info");
+        directory::close(&self.data_dir, engine.remapped_root).expect("closed");
         let network = self.engine.ensure_network(&self.network, &labels).await.expect("network");
         lifecycle.observer().resync().await.expect("list");
         let ports = RelayPorts { gateway: 8443, broker: 8444 };
@@ -286,7 +295,7 @@ async fn a_real_engine_makes_hardened_sandboxes_and_keeps_none() {
     });
     assert_eq!(ended.await.expect("an end").container.exit_code, Some(3));
 
-    let dir = directory::path(&host.dir.path().join("sandboxes"), &sandbox);
+    let dir = directory::path(&directory::root(&host.data_dir), &sandbox);
     let mode = std::fs::metadata(dir.join("token")).expect("token").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     for gone in [sandbox.clone(), neighbour.identity.sandbox] {
@@ -302,6 +311,54 @@ async fn a_real_engine_makes_hardened_sandboxes_and_keeps_none() {
     })
     .await;
     assert_eq!(lifecycle.holding(), 0);
+    host.clear().await;
+}
+
+/// Runs a set-id shell as an account that is nobody's, and says as whom it ran.
+fn as_nobody(shell: &Path) -> Result<String, String> {
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        // The capabilities of root end with the first program that is run.
+        .arg("env")
+        .arg(shell)
+        .args(["-p", "-c", "id -u"])
+        .output()
+        .expect("setpriv");
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_set_id_program_of_a_sandbox_is_out_of_reach_on_the_host() {
+    let Some(socket) = socket().await else { return };
+    let host = Host::new(&socket);
+    if std::fs::metadata(&host.data_dir).expect("data").uid() != 0 {
+        eprintln!("not run: it takes root to be another account");
+        return;
+    }
+    let lifecycle = host.lifecycle().await;
+    let request = host.request("t");
+    let sandbox = request.claim.sandbox.clone();
+    let made = create(&lifecycle, request).await;
+    host.log(&made.container.id, &[(true, "to stderr"), (false, "done")]).await;
+
+    let left = directory::path(&directory::root(&host.data_dir), &sandbox).join("suid");
+    let found = std::fs::metadata(&left).expect("the sandbox left it");
+    assert_eq!(found.permissions().mode() & 0o7777, 0o4755);
+    let refused = as_nobody(&left).expect_err("the sandbox's program ran on the host");
+    assert!(refused.contains("ermission denied"), "{refused}");
+
+    // The same file where others may pass shows that it would have worked.
+    let opened = host.dir.path().join("opened");
+    directory::make_dir(&opened, 0o755).expect("a folder");
+    let moved = opened.join("suid");
+    std::fs::rename(&left, &moved).expect("moved");
+    let ran = as_nobody(&moved).expect("it runs where it can be reached");
+    let base = lifecycle.ready_now().and_then(|ready| ready.engine.remapped_root);
+    assert_eq!(ran, base.map_or(0, |(uid, _)| uid).to_string(), "is the folder mounted nosuid?");
     host.clear().await;
 }
 

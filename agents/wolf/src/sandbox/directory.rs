@@ -36,6 +36,34 @@ pub fn path(root: &Path, sandbox: &SandboxId) -> PathBuf {
     root.join(sandbox.as_str())
 }
 
+/// The folder of the sandboxes' directories in the data directory.
+#[must_use]
+pub fn root(data_dir: &Path) -> PathBuf {
+    data_dir.join("sandboxes")
+}
+
+/// Makes the folders that lead to the sandboxes' directories, ours and closed
+/// to everybody else. Root in a sandbox is root on a host whose engine does not
+/// remap users, and a set-id program that it leaves in its directory would make
+/// every account of the host root.
+///
+/// An engine that remaps users enters as its `remapped` root: that group may
+/// pass through, and not look.
+///
+/// # Errors
+/// When a folder cannot be made, or given to us or the group.
+pub fn close(data_dir: &Path, remapped: Option<(u32, u32)>) -> io::Result<()> {
+    let us = rustix::process::geteuid().as_raw();
+    for folder in [data_dir, &root(data_dir)] {
+        make_dir(folder, 0o700)?;
+        chown(folder, Some(us), remapped.map(|(_, gid)| gid))?;
+        if remapped.is_some() {
+            fs::set_permissions(folder, Permissions::from_mode(0o710))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a sandbox's directory afresh and fills it; what an older boot left
 /// there is gone.
 ///
@@ -106,6 +134,7 @@ pub fn install_agent(data_dir: &Path, binary: &Path) -> io::Result<PathBuf> {
     if fs::metadata(&file).is_ok_and(|found| found.len() == content.len() as u64) {
         return Ok(dir);
     }
+    make_dir(&data_dir.join(INSTALLED), 0o755)?;
     make_dir(&dir, 0o755)?;
     let mut staged = tempfile::NamedTempFile::new_in(&dir)?;
     staged.write_all(&content)?;
@@ -132,12 +161,13 @@ pub fn remove_other_agents(current: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a directory with exactly this mode; one that is there gets it.
+/// Makes a directory with exactly this mode; one that is there gets it. Those
+/// above it that are not there are made for us alone.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    DirBuilder::new().recursive(true).mode(mode & 0o700).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
@@ -150,7 +180,7 @@ fn absent_is_ok(result: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
 
     use super::*;
 
@@ -177,6 +207,37 @@ mod tests {
         assert_eq!(mode(CONFIG_FILE), 0o600);
         assert_eq!(mode(CA_FILE), 0o644);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn nobody_else_passes_to_what_sandboxes_leave() {
+        let above = tempfile::tempdir().unwrap();
+        let data_dir = above.path().join("a/data");
+        let state = |path: &Path| {
+            let found = fs::metadata(path).unwrap();
+            (found.permissions().mode() & 0o7777, found.uid(), found.gid())
+        };
+        let (uid, gid) = (fs::metadata(above.path()).unwrap().uid(), 100_000);
+        close(&data_dir, None).unwrap();
+        let paths = [data_dir.clone(), root(&data_dir)];
+        assert_eq!(state(&above.path().join("a")).0, 0o700);
+        for path in &paths {
+            assert_eq!((state(path).0, state(path).1), (0o700, uid));
+            // As an older agent left it.
+            fs::set_permissions(path, Permissions::from_mode(0o711)).unwrap();
+        }
+        if uid == 0 {
+            close(&data_dir, Some((gid, gid))).unwrap();
+            for path in &paths {
+                assert_eq!(state(path), (0o710, 0, gid));
+                chown(path, Some(1_000), None).unwrap();
+            }
+        }
+        // The engine no longer remaps, and another account owned them meanwhile.
+        close(&data_dir, None).unwrap();
+        for path in &paths {
+            assert_eq!((state(path).0, state(path).1), (0o700, uid));
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Creating, removing, adopting.
 
+use std::collections::BTreeMap;
+
 use super::*;
+use crate::engine::Engine as _;
 
 #[tokio::test]
 async fn a_sandbox_is_created_hardened_and_told_who_it_is() {
@@ -293,5 +296,24 @@ async fn a_bridge_that_is_gone_is_made_again() {
     host.fake.destroy_network("wolfpack-test");
     wolf.create(host.request("s1", "e1")).await.1.unwrap();
     assert_eq!(host.fake.networks(), ["wolfpack-test"]);
+    wolf.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_takes_its_own_bridge_away_and_no_other() {
+    let host = Host::new();
+    let engine = DockerEngine::new(host.fake.socket());
+    let theirs = BTreeMap::from([("wolfpack.wolf".to_owned(), "another".to_owned())]);
+    engine.ensure_network("wolfpack-test", &theirs).await.unwrap();
+    let wolf = host.begin();
+    until("it was refused", || host.fake.calls(Call::InspectNetwork) > 2).await;
+    assert!(wolf.lifecycle.ready_now().is_none(), "another's bridge was taken");
+    wolf.setup.leave().await;
+    assert_eq!(host.fake.networks(), ["wolfpack-test"]);
+
+    host.fake.destroy_network("wolfpack-test");
+    until("its own is made", || wolf.lifecycle.ready_now().is_some()).await;
+    wolf.setup.leave().await;
+    assert!(host.fake.networks().is_empty());
     wolf.stop().await;
 }

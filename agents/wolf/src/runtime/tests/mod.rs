@@ -40,6 +40,7 @@ const WAIT: Duration = Duration::from_secs(20);
 struct Wolf {
     context: Context,
     lifecycle: Lifecycle,
+    setup: Arc<Setup>,
     runtime: Runtime,
 }
 
@@ -64,6 +65,13 @@ impl Host {
     }
 
     async fn start(&self) -> Wolf {
+        let wolf = self.begin();
+        until("ready", || wolf.lifecycle.ready_now().is_some()).await;
+        wolf
+    }
+
+    /// A process of the agent whose engine is not set up yet.
+    fn begin(&self) -> Wolf {
         let context = Context::quiet("wolf");
         let supervisor = context.supervisor.clone();
         let metrics = Metrics::new(&context.telemetry.meter());
@@ -110,9 +118,11 @@ impl Host {
             supervisor: supervisor.clone(),
             metrics,
             relay: Mutex::new(None),
+            guarded: Mutex::new(None),
         });
+        let set_up = setup.clone();
         supervisor.spawn_restarting("setup", move || {
-            let setup = setup.clone();
+            let setup = set_up.clone();
             async move { setup.run().await }
         });
         let observer = lifecycle.observer().clone();
@@ -121,9 +131,7 @@ impl Host {
             let (observer, stop) = (observer.clone(), events_stop.clone());
             async move { Ok(observer.follow(&stop).await?) }
         });
-        let wolf = Wolf { context, runtime: Runtime::new(lifecycle.clone()), lifecycle };
-        until("ready", || wolf.lifecycle.ready_now().is_some()).await;
-        wolf
+        Wolf { context, runtime: Runtime::new(lifecycle.clone()), lifecycle, setup }
     }
 
     fn request(&self, sandbox: &str, execution: &str) -> CreateSandboxRequest {
