@@ -194,10 +194,10 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
             Audience::Users(kind) | Audience::UsersExpect(kind, _) => {
                 match kind {
                     Foreign::NotFound => {
-                        expect("another project's key", &foreign, &[Code::NotFound])
+                        expect("another project's key", &foreign, &[Code::NotFound]);
                     }
                     Foreign::Denied => {
-                        expect("another project's key", &foreign, &[Code::PermissionDenied])
+                        expect("another project's key", &foreign, &[Code::PermissionDenied]);
                     }
                     Foreign::OwnOnly => expect("another project's key", &foreign, &[Code::Ok]),
                 }
