@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use prost::Message as _;
-use protox::file::{ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver};
+use protox::file::{
+    ChainFileResolver, DescriptorSetFileResolver, GoogleFileResolver, IncludeFileResolver,
+};
 
 type AnyResult<T> = Result<T, Box<dyn std::error::Error>>;
 

@@ -143,7 +143,10 @@ impl Failure {
                 if let Some(hint) = failure.reason().and_then(hint) {
                     line(&format!("  to do: {hint}"));
                 }
-                line(&format!("  it stays to be looked at; `wolfpack sandbox delete {}` ends it", failure.name));
+                line(&format!(
+                    "  it stays to be looked at; `wolfpack sandbox delete {}` ends it",
+                    failure.name
+                ));
             }
             Self::Fault(fault) => {
                 line(&format!("error: {}: {}", fault.reason, fault.message));
@@ -231,7 +234,13 @@ mod tests {
         assert_eq!(failed("SANDBOX_EXITED").exit(), exit::STATE);
         assert_eq!(failed("OF_A_LATER_VERSION").exit(), exit::STATE);
         let text = failed("NO_WOLF_FITS").as_text();
-        for part in ["sandboxes/a", "NO_WOLF_FITS: why", "  one\n  two", "wolfpack explain", "sandbox delete"] {
+        for part in [
+            "sandboxes/a",
+            "NO_WOLF_FITS: why",
+            "  one\n  two",
+            "wolfpack explain",
+            "sandbox delete",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -109,7 +109,10 @@ pub(crate) fn is_conflict(error: &(dyn std::error::Error + 'static)) -> bool {
 
 fn is_conflict_code(error: &RuntimeErr) -> bool {
     let RuntimeErr::SqlxError(error) = error else { return false };
-    let Some(code) = error.as_database_error().and_then(sea_orm::sqlx::error::DatabaseError::code) else { return false };
+    let Some(code) = error.as_database_error().and_then(sea_orm::sqlx::error::DatabaseError::code)
+    else {
+        return false;
+    };
     match code.as_ref() {
         // PostgreSQL: serialization_failure, deadlock_detected.
         "40001" | "40P01" => true,

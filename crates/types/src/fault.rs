@@ -54,8 +54,11 @@ impl Fault {
     /// A fault of ours: the caller learns only that it happened, the log why.
     #[must_use]
     pub fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(Reason::Internal, "an internal error occurred; try again, and tell the operator if it stays")
-            .caused_by(source)
+        Self::new(
+            Reason::Internal,
+            "an internal error occurred; try again, and tell the operator if it stays",
+        )
+        .caused_by(source)
     }
 
     /// Adds a fact.
@@ -75,7 +78,8 @@ impl Fault {
     /// Adds a field that breaks a rule.
     #[must_use]
     pub fn violates(mut self, field: impl Into<String>, description: impl Into<String>) -> Self {
-        self.violations.push(FieldViolation { field: field.into(), description: description.into() });
+        self.violations
+            .push(FieldViolation { field: field.into(), description: description.into() });
         self
     }
 

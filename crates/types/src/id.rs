@@ -155,7 +155,10 @@ mod tests {
         assert!(WolfId::from_name("wolves/").is_err());
         assert!(WolfId::from_name("wolves/a/b").is_err());
         assert!(WolfId::from_name("wolves/ABC").is_err());
-        assert_eq!(WolfId::from_name("wolves/a-1").map(|id| id.name()), Ok("wolves/a-1".to_owned()));
+        assert_eq!(
+            WolfId::from_name("wolves/a-1").map(|id| id.name()),
+            Ok("wolves/a-1".to_owned())
+        );
     }
 
     proptest! {

@@ -3,7 +3,9 @@
 use crate::id::{ApiKeyId, ExecutionId, ProjectId, SandboxId, UserId, WolfId};
 
 /// What a user may do in a project; each role may do all that a lower one may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads.

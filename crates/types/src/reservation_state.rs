@@ -65,7 +65,10 @@ mod tests {
     #[test]
     fn only_reserved_expires_and_ended_stays_ended() {
         for state in ReservationState::ALL {
-            assert_eq!(state.may_become(ReservationState::Expired), state == ReservationState::Reserved);
+            assert_eq!(
+                state.may_become(ReservationState::Expired),
+                state == ReservationState::Reserved
+            );
             assert_eq!(ReservationState::parse(state.as_str()), Some(state));
             for next in ReservationState::ALL {
                 assert!(state.is_live() || !state.may_become(next));
