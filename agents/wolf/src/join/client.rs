@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
 use wolfpack_proto::registry::v1::{JoinWolfRequest, RenewWolfCertificateRequest};
+use wolfpack_rpc::client::{TLS, UNKNOWN_ISSUER};
 use wolfpack_rpc::{ClientTls, RpcChannel, from_status};
 use wolfpack_runtime::{BoxError, clock};
 use wolfpack_tunnel::protocol::Backoff;
@@ -22,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(600);
 /// gateway does not answer, until `stop`.
 ///
 /// # Errors
-/// When the token is refused, the identity cannot be kept, or it was stopped.
+/// When the server is of another CA than the token's, the token is refused, the identity cannot be kept, or it was stopped.
 pub async fn join(
     store: &IdentityStore,
     server: &str,
@@ -45,6 +46,15 @@ pub async fn join(
             Ok(answer) => break answer.into_inner(),
             Err(status) => from_status(&status),
         };
+        // With the root pinned there is one way to an unknown issuer.
+        if fault.metadata.get(TLS).is_some_and(|what| what == UNKNOWN_ISSUER) {
+            return Err(format!(
+                "{server} is not of the fleet that the join token is for: its certificate does \
+                 not lead to the CA in the token; set server to that fleet's gateway, or make \
+                 the token there"
+            )
+            .into());
+        }
         if !worth_another_try(&fault) {
             return Err(format!("the wolf could not join at {server}: {fault}").into());
         }

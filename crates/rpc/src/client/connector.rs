@@ -23,6 +23,24 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// A byte stream of either kind.
 pub(crate) type BoxIo = crate::server::BoxIo;
 
+/// TLS was not agreed upon.
+#[derive(Debug, thiserror::Error)]
+#[error("the tls handshake with {peer} failed: {source}")]
+pub(crate) struct HandshakeError {
+    peer: String,
+    source: io::Error,
+}
+
+impl HandshakeError {
+    /// Whether the peer's certificate leads to no root of ours, or not to the
+    /// one that is pinned.
+    pub(crate) fn unknown_issuer(&self) -> bool {
+        let cause = self.source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        cause == Some(&unknown)
+    }
+}
+
 /// Connects to the authority of a URI.
 pub(crate) async fn connect(uri: Uri, tls: Option<(ClientTls, Expect)>) -> Result<BoxIo, BoxError> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -38,7 +56,7 @@ pub(crate) async fn connect(uri: Uri, tls: Option<(ClientTls, Expect)>) -> Resul
     let stream = timeout(HANDSHAKE, TlsConnector::from(Arc::clone(&config)).connect(name, stream))
         .await
         .map_err(|_| format!("no tls handshake with {host}:{port} in {} s", HANDSHAKE.as_secs()))?
-        .map_err(|error| format!("the tls handshake with {host}:{port} failed: {error}"))?;
+        .map_err(|source| HandshakeError { peer: format!("{host}:{port}"), source })?;
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(format!("{host}:{port} does not speak h2").into());
     }

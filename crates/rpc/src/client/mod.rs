@@ -9,4 +9,5 @@ mod retry;
 
 pub use bearer::Bearer;
 pub use channel::{ChannelError, PeerConfig, RpcChannel};
+pub use response::{TLS, UNKNOWN_ISSUER};
 pub use retry::retry;

@@ -17,8 +17,14 @@ use tonic::{Code, Status};
 use tracing::Span;
 use wolfpack_types::{Fault, Reason};
 
+use super::connector::HandshakeError;
 use crate::error::{to_status, to_status_again};
 use crate::server::code_name;
+
+/// In a fault's metadata: what was wrong with the peer's TLS.
+pub const TLS: &str = "tls";
+/// Its certificate leads to no root that is trusted; a pinned one included.
+pub const UNKNOWN_ISSUER: &str = "UNKNOWN_ISSUER";
 
 /// The deadline passed on our side.
 pub(crate) fn exceeded(peer: &str) -> Status {
@@ -58,22 +64,29 @@ impl Outage {
     }
 }
 
-/// The call did not get as far as an answer.
+/// The call did not get as far as an answer. One whose peer's certificate is of
+/// an issuer that we do not trust says so in its metadata: [`TLS`].
 pub(crate) fn failed(
     peer: &str,
     error: impl Into<Box<dyn Error + Send + Sync>>,
     outage: &Outage,
 ) -> Status {
     let error = error.into();
+    let mut stranger = false;
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = next {
         // A connector of ours knows better than the transport what went wrong.
         if let Some(fault) = cause.downcast_ref::<Fault>() {
             return if outage.begins() { to_status(fault.clone()) } else { to_status_again(fault) };
         }
+        stranger |=
+            cause.downcast_ref::<HandshakeError>().is_some_and(HandshakeError::unknown_issuer);
         next = cause.source();
     }
-    let fault = lost(peer, error);
+    let mut fault = lost(peer, error);
+    if stranger {
+        fault = fault.with(TLS, UNKNOWN_ISSUER);
+    }
     if outage.begins() { to_status(fault) } else { to_status_again(&fault) }
 }
 
