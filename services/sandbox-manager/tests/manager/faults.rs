@@ -68,6 +68,27 @@ async fn a_wolf_that_broke_off_a_long_pull_is_shown_the_bound_reservation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_is_not_asked_again_for_every_tunnel_of_others() {
+    let database = TestDatabase::sqlite();
+    let world = World::start(1).await;
+    let manager = Manager::start(config(&world, &database.config)).await;
+    let mut owner = manager.owner();
+    world.with(|state| state.agents_ready = false);
+    let created = owner.create("").await;
+    eventually("it is asked", || world.count("status") > 0).await;
+    let (before, begin) = (world.count("status"), tokio::time::Instant::now());
+    for _ in 0..200 {
+        world.attach(&SandboxId::new().name(), "", "");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let asked = world.count("status") - before;
+    let most = 20 + usize::try_from(begin.elapsed().as_millis() / 50).unwrap();
+    assert!(asked <= most, "asked {asked} times, at most {most} would do");
+    world.with(|state| state.agents_ready = true);
+    owner.until(&created.name, SandboxState::Running).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starts_that_wait_for_an_image_or_an_agent_keep_no_others_waiting() {
     let database = TestDatabase::sqlite();
     let world = World::start(1).await;

@@ -16,7 +16,7 @@ use crate::reconcile::{Reconciler, observe};
 
 /// An agent that is not ready is asked again after this, growing to the most.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
-const ASK_AGAIN_MOST: Duration = Duration::from_millis(250);
+const ASK_AGAIN_MOST: Duration = Duration::from_millis(100);
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -92,10 +92,9 @@ impl Reconciler {
                 }
                 Err(_) => self.reach.forget(route, path),
             }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                _ = changes.changed() => {}
-            }
+            // Not sooner when a tunnel changes: in a fleet that starts many it is
+            // most likely another one's, and each would be asked each time.
+            tokio::time::sleep(pause).await;
             pause = (pause * 2).min(ASK_AGAIN_MOST);
         }
     }

@@ -113,7 +113,10 @@ impl SandboxAgentService for Agent {
         &self,
         _: Request<GetStatusRequest>,
     ) -> Result<Response<GetStatusResponse>, Status> {
-        let ready = self.world.with(|state| state.agents_ready);
+        let ready = self.world.with(|state| {
+            *state.counts.entry("status").or_default() += 1;
+            state.agents_ready
+        });
         self.world.after(Effect::Status).await;
         Ok(Response::new(GetStatusResponse {
             execution_id: self.execution.clone(),
