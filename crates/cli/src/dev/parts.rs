@@ -77,8 +77,14 @@ impl Parts {
     /// Stops the parts, the last one started first: the wolf agent and the
     /// gateway before the services they call.
     pub(super) async fn stop(self) {
-        for mut part in self.0.into_iter().rev() {
+        let mut left: Vec<Part> = self.0;
+        while let Some(mut part) = left.pop() {
             part.context.supervisor.token().cancel();
+            // The registry and the broker call each other: with one gone, the other has nobody
+            // to serve and would only warn of calls that fail.
+            if let [last] = left.as_slice() {
+                last.context.supervisor.token().cancel();
+            }
             if let Some(run) = part.run.take()
                 && !run.is_finished()
             {
