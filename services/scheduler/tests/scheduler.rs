@@ -236,14 +236,18 @@ async fn only_the_manager_places_and_the_gateway_is_nobody() {
     let database = TestDatabase::sqlite();
     let rig = Rig::new().await;
     let running = rig.start(rig.config(&database.config)).await;
-    for service in ["gateway", "registry", "tunnel-broker"] {
+    for (service, reason) in [
+        ("gateway", Reason::CredentialMissing),
+        ("registry", Reason::CallerForbidden),
+        ("tunnel-broker", Reason::CallerForbidden),
+    ] {
         let client = rig.client(service, running.address);
         let refused = try_place(&client, place_request(shape(1, 0))).await.unwrap_err();
-        assert_eq!(refused.reason, Reason::CallerForbidden, "{service}");
+        assert_eq!(refused.reason, reason, "{service}");
     }
     let mut gateway = rig.client("gateway", running.address);
     let refused = gateway.explain(ExplainRequest { shape: Some(shape(1, 0)) }).await.unwrap_err();
-    assert_eq!(from_status(&refused).reason, Reason::CallerForbidden);
+    assert_eq!(from_status(&refused).reason, Reason::CredentialMissing);
     let invalid = PlaceRequest { request_id: "x".into(), ..place_request(shape(1, 0)) };
     let refused = try_place(&running.client, invalid).await.unwrap_err();
     assert_eq!(refused.reason, Reason::RequestInvalid);
