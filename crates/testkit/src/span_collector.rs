@@ -148,12 +148,20 @@ impl TraceService for Collector {
     }
 }
 
-/// The address that this host has on the engine's default bridge.
+/// The address that this host has on the engine's default bridge: the gateway,
+/// which the engine does not say before it is used, or else the first of its
+/// subnet, which it takes.
 async fn bridge_address() -> Ipv4Addr {
-    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let format = "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}}{{end}}";
     let inspect = ["network", "inspect", "bridge", "--format", format];
     let output = tokio::process::Command::new("docker").args(inspect).output().await.unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().parse().expect("the engine has a default bridge")
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (subnet, gateway) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    gateway.parse().unwrap_or_else(|_| {
+        let base: Ipv4Addr =
+            subnet.split('/').next().unwrap().parse().expect("the bridge's subnet");
+        Ipv4Addr::from(u32::from(base) + 1)
+    })
 }
 
 fn hex(bytes: &[u8]) -> String {
