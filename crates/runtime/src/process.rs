@@ -69,7 +69,15 @@ where
     };
     let config: C = match config::load(env_prefix, arguments.config.as_deref()) {
         Ok(config) => config,
-        Err(error) => return refuse(name, &error),
+        Err(error) => {
+            // Who looks for the keys has none to give yet: the defaults show them.
+            if arguments.dump_config
+                && let Ok(text) = config::dump(&C::default())
+            {
+                println!("# defaults only: what was given has faults\n{text}");
+            }
+            return refuse(name, &error);
+        }
     };
     if arguments.dump_config {
         return match config::dump(&config) {
@@ -84,16 +92,6 @@ where
         println!("{name}: the configuration is usable");
         return ExitCode::SUCCESS;
     }
-    run_configured(name, config, serve)
-}
-
-/// As [`run`], for a program with arguments and a configuration of its own.
-pub fn run_configured<C, B, Fut>(name: &'static str, config: C, serve: B) -> ExitCode
-where
-    C: HasTelemetry,
-    B: FnOnce(C, Context) -> Fut,
-    Fut: Future<Output = Result<(), BoxError>>,
-{
     if let Err(error) = init_process(config.telemetry()) {
         return refuse(name, &error);
     }

@@ -156,7 +156,7 @@ async fn bridge_address() -> Ipv4Addr {
     let inspect = ["network", "inspect", "bridge", "--format", format];
     let output = tokio::process::Command::new("docker").args(inspect).output().await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let (subnet, gateway) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+    let (subnet, gateway) = text.trim().split_once(' ').unwrap_or_else(|| (text.trim(), ""));
     gateway.parse().unwrap_or_else(|_| {
         let base: Ipv4Addr =
             subnet.split('/').next().unwrap().parse().expect("the bridge's subnet");

@@ -12,6 +12,7 @@ use wolfpack_runtime::config::{self, Validate};
 use wolfpack_runtime::{BoxError, HasTelemetry, TelemetryConfig};
 
 use super::arguments::DevArgs;
+use super::engine;
 
 /// What only the environment says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -66,6 +67,7 @@ impl DevConfig {
                 sandbox_agent.display()
             )
         })?;
+        engine::check(&arguments)?;
         Ok(Self { arguments, data, sandbox_agent, telemetry })
     }
 

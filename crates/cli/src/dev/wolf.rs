@@ -25,7 +25,7 @@ pub(super) async fn start(
     let mut settings = agent::Config {
         server: format!("https://{}", fleet.tls_local()),
         data_dir: data_dir.clone(),
-        docker_host: engine::socket(config),
+        docker_host: engine::socket(&config.arguments),
         network: Some(config.network()),
         sandbox_agent_binary: config.sandbox_agent.clone(),
         agent_endpoint: Some(fleet.agents_local().to_string()),

@@ -74,6 +74,11 @@ impl Api {
                 Fault::new(Reason::SandboxUnreachable, sandbox.record.message.clone())
                     .about(sandbox.id.name()),
             )),
+            state @ (SandboxState::Failed | SandboxState::Deleting | SandboxState::Deleted) => {
+                Err(not_running(format!(
+                    "the sandbox is {state} and will not run again; make a new one"
+                )))
+            }
             state => Err(not_running(format!(
                 "the sandbox is {state}, not running; watch it to see it run"
             ))),
