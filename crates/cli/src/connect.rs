@@ -26,6 +26,7 @@ const SYSTEM_ROOTS: [&str; 3] =
 #[derive(Clone)]
 pub(crate) struct Api {
     channel: RpcChannel,
+    server: String,
 }
 
 impl Api {
@@ -36,13 +37,19 @@ impl Api {
             None => None,
         };
         let place = Place::choose(arguments, context)?;
+        let given = arguments.ca.is_some();
         let tls = match place.server.starts_with("https://") {
-            true => Some(tls(place.ca.as_deref())?),
+            true => Some(tls(place.ca.as_deref(), given)?),
             false => None,
         };
         let channel = RpcChannel::to_gateway(&place.server, tls.as_ref(), place.api_key)
             .map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Self { channel })
+        Ok(Self { channel, server: place.server })
+    }
+
+    /// Where the gateway is.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
     }
 
     pub(crate) fn sandboxes(&self) -> SandboxServiceClient<RpcChannel> {
@@ -78,7 +85,8 @@ impl Api {
     }
 }
 
-fn tls(ca: Option<&Path>) -> Result<ClientTls, Failure> {
+/// `given` says that the user named the file, and not the context.
+fn tls(ca: Option<&Path>, given: bool) -> Result<ClientTls, Failure> {
     let path = match ca {
         Some(path) => path,
         None => SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()).ok_or_else(|| {
@@ -87,9 +95,10 @@ fn tls(ca: Option<&Path>) -> Result<ClientTls, Failure> {
             )
         })?,
     };
-    let pem = std::fs::read(path).map_err(|error| Failure::file(path, &error))?;
-    ClientTls::roots_only(&pem)
-        .map_err(|error| Failure::Local(format!("{}: {error}", path.display())))
+    let by = if given { "--ca (or WOLFPACK_CA) " } else { "" };
+    let broken = |error: String| Failure::Local(format!("{by}{}: {error}", path.display()));
+    let pem = std::fs::read(path).map_err(|error| broken(error.to_string()))?;
+    ClientTls::roots_only(&pem).map_err(|error| broken(error.to_string()))
 }
 
 /// Where to go and as whom.

@@ -39,6 +39,13 @@ pub const TIMEOUT: Exit = Exit(124);
 /// Interrupted.
 pub const INTERRUPTED: Exit = Exit(130);
 
+/// Asked to end, as a shell tells of a SIGTERM.
+pub const TERMINATED: Exit = Exit(143);
+/// The terminal has gone, as a shell tells of a SIGHUP.
+pub const HUNG_UP: Exit = Exit(129);
+/// Nobody reads the output any more; as a shell tells of a SIGPIPE.
+pub const READER_GONE: Exit = Exit(141);
+
 /// The table for `--help`.
 pub const TABLE: &str = "\
 Exit codes:
@@ -55,6 +62,8 @@ Exit codes:
    77  the API key may not do this
   124  it took longer than it may
   130  interrupted
+  141  the reader of the output has gone
+  143  told to end, by SIGTERM (129: by SIGHUP)
 'wolfpack sandbox exec' exits with the code of the program it ran, once that ran.";
 
 /// The exit code of a reason.

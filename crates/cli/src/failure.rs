@@ -1,5 +1,6 @@
 //! What goes wrong, as a person and as a program reads it.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -21,6 +22,10 @@ pub(crate) enum Failure {
     Sandbox(Box<SandboxFailure>),
     /// It took longer than the user allows.
     Timeout(String),
+    /// The user did not wait for the end.
+    Interrupted(String),
+    /// Nobody reads the output any more, such as after `| head`: no error.
+    ReaderGone,
 }
 
 /// How a sandbox ended instead of coming up.
@@ -30,12 +35,30 @@ pub(crate) struct SandboxFailure {
     pub(crate) reason: String,
     pub(crate) message: String,
     pub(crate) last_logs: String,
+    /// Of its main process, where that ran.
+    pub(crate) exit_code: Option<i32>,
 }
 
 impl SandboxFailure {
     /// The reason, where this build knows it.
     fn reason(&self) -> Option<Reason> {
         Reason::parse(&self.reason)
+    }
+
+    /// What happened to it.
+    fn words(&self) -> String {
+        match (self.reason(), self.exit_code) {
+            (Some(Reason::SandboxExited), Some(code)) => {
+                format!(
+                    "{} ended at once with code {code}: its command must keep running",
+                    self.name
+                )
+            }
+            (Some(Reason::SandboxExited), None) => {
+                format!("{} ended at once: its command must keep running", self.name)
+            }
+            _ => format!("{} did not start: {}: {}", self.name, self.reason, self.message),
+        }
     }
 }
 
@@ -53,6 +76,9 @@ impl From<Fault> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::ReaderGone;
+        }
         Self::Local(error.to_string())
     }
 }
@@ -73,7 +99,21 @@ impl Failure {
 
     /// Whether the same call may succeed when it is sent again.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Fault(fault) if fault.reason.code() == wolfpack_types::Code::Unavailable)
+        matches!(self, Self::Fault(fault)
+            if fault.reason.code() == wolfpack_types::Code::Unavailable && !is_stranger(fault))
+    }
+
+    /// Names the server where the fault is its certificate.
+    pub(crate) fn of_server(mut self, server: &str) -> Self {
+        if let Self::Fault(fault) = &mut self
+            && is_stranger(fault)
+        {
+            fault.message =
+                format!("the certificate of {server} is not trusted; give its CA with --ca");
+            // It will not be another one in a moment.
+            fault.retry_after = None;
+        }
+        self
     }
 
     fn exit(&self) -> Exit {
@@ -83,16 +123,20 @@ impl Failure {
             Self::Local(_) => exit::IO,
             Self::Sandbox(failure) => failure.reason().map_or(exit::STATE, exit::of),
             Self::Timeout(_) => exit::TIMEOUT,
+            Self::Interrupted(_) => exit::INTERRUPTED,
+            Self::ReaderGone => exit::READER_GONE,
         }
     }
 
     /// Prints it on stderr and answers the exit code.
     pub(crate) fn report(&self, json: bool) -> ExitCode {
-        if json {
-            eprintln!("{}", self.as_json());
-        } else {
-            eprint!("{}", self.as_text());
-        }
+        let text = match self {
+            Self::ReaderGone => String::new(),
+            _ if json => format!("{}\n", self.as_json()),
+            _ => self.as_text(),
+        };
+        // Nobody is left to tell when stderr is closed, too.
+        let _ = std::io::stderr().write_all(text.as_bytes());
         self.exit().into()
     }
 
@@ -111,11 +155,14 @@ impl Failure {
             Self::Usage(words) => json!({"reason": "USAGE", "message": words}),
             Self::Local(words) => json!({"reason": "LOCAL", "message": words}),
             Self::Timeout(words) => json!({"reason": "TIMEOUT", "message": words}),
+            Self::Interrupted(words) => json!({"reason": "INTERRUPTED", "message": words}),
+            Self::ReaderGone => json!({"reason": "READER_GONE"}),
             Self::Sandbox(failure) => json!({
                 "reason": failure.reason,
                 "message": failure.message,
                 "resource": failure.name,
                 "lastLogs": failure.last_logs,
+                "exitCode": failure.exit_code,
             }),
         };
         json!({ "error": error })
@@ -131,11 +178,10 @@ impl Failure {
             Self::Usage(words) | Self::Local(words) | Self::Timeout(words) => {
                 line(&format!("error: {words}"));
             }
+            Self::Interrupted(words) => line(&format!("interrupted: {words}")),
+            Self::ReaderGone => {}
             Self::Sandbox(failure) => {
-                line(&format!(
-                    "error: {} did not start: {}: {}",
-                    failure.name, failure.reason, failure.message
-                ));
+                line(&format!("error: {}", failure.words()));
                 if !failure.last_logs.is_empty() {
                     line("its last words:");
                     failure.last_logs.lines().for_each(|words| line(&format!("  {words}")));
@@ -159,7 +205,11 @@ impl Failure {
                 if let Some(after) = fault.retry_after {
                     line(&format!("  try again in {}", humantime::format_duration(after)));
                 }
-                if let Some(hint) = hint(fault.reason) {
+                let hint = match fault.reason {
+                    Reason::DependencyUnavailable => unreachable_hint(fault),
+                    reason => hint(reason),
+                };
+                if let Some(hint) = hint {
                     line(&format!("  to do: {hint}"));
                 }
             }
@@ -185,11 +235,28 @@ fn hint(reason: Reason) -> Option<&'static str> {
         Reason::DesktopAbsent => "create the sandbox with --desktop",
         Reason::SandboxNotRunning => "`wolfpack sandbox get` says what state it is in, and why",
         Reason::RoleTooLow | Reason::CallerForbidden => "use a key with a higher role",
-        Reason::DependencyUnavailable => {
-            "is the server running there? `--server` and WOLFPACK_SERVER say where it is"
-        }
         _ => return None,
     })
+}
+
+/// Whether it is our own connection to the gateway that failed, and not one
+/// that a service behind it needs.
+fn is_of_gateway(fault: &Fault) -> bool {
+    fault.metadata.get("peer").is_some_and(|peer| peer == "gateway")
+}
+
+/// Whether the gateway's certificate leads to no root that we trust.
+fn is_stranger(fault: &Fault) -> bool {
+    is_of_gateway(fault)
+        && fault
+            .metadata
+            .get(wolfpack_rpc::client::TLS)
+            .is_some_and(|tls| tls == wolfpack_rpc::client::UNKNOWN_ISSUER)
+}
+
+fn unreachable_hint(fault: &Fault) -> Option<&'static str> {
+    (is_of_gateway(fault) && !is_stranger(fault))
+        .then_some("is the server running there? `--server` and WOLFPACK_SERVER say where it is")
 }
 
 #[cfg(test)]
@@ -228,6 +295,7 @@ mod tests {
                 reason: reason.into(),
                 message: "why".into(),
                 last_logs: "one\ntwo".into(),
+                exit_code: Some(0),
             }))
         };
         assert_eq!(failed("NO_WOLF_FITS").exit(), exit::EXHAUSTED);
@@ -243,5 +311,25 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
+        let text = failed("SANDBOX_EXITED").as_text();
+        assert!(text.contains("a ended at once with code 0: its command must keep"), "{text}");
+    }
+
+    #[test]
+    fn only_the_gateway_is_looked_for_and_only_its_certificate_is_told() {
+        let fault =
+            |peer: &str| Fault::new(Reason::DependencyUnavailable, "away").with("peer", peer);
+        let stranger = |peer: &str| {
+            Failure::from(
+                fault(peer).with(wolfpack_rpc::client::TLS, wolfpack_rpc::client::UNKNOWN_ISSUER),
+            )
+        };
+        assert!(Failure::from(fault("gateway")).as_text().contains("--server"));
+        assert!(!Failure::from(fault("registry")).as_text().contains("--server"));
+        let told = stranger("gateway").of_server("https://far:1").as_text();
+        assert!(told.contains("the certificate of https://far:1 is not trusted"), "{told}");
+        assert!(told.contains("--ca") && !told.contains("--server"), "{told}");
+        assert!(!stranger("gateway").is_passing() && stranger("registry").is_passing());
+        assert!(!stranger("registry").of_server("https://far:1").as_text().contains("--ca"));
     }
 }

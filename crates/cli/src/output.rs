@@ -37,10 +37,7 @@ fn pool() -> Option<&'static DescriptorPool> {
 /// command without a word, as it does every well-behaved program.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => Ok(result?),
-    }
+    Ok(writeln!(stdout, "{text}").and_then(|()| stdout.flush())?)
 }
 
 /// Prints JSON, indented for a terminal's sake; one object.

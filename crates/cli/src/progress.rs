@@ -1,7 +1,7 @@
 //! How a sandbox comes up, stage by stage: a spinner on a terminal, plain
 //! lines off it. Always on stderr; stdout belongs to the result.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -43,6 +43,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     began: Instant,
     shown: Option<Stage>,
+    /// The last that was said about a state.
+    said: String,
 }
 
 impl Progress {
@@ -58,7 +60,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, began: Instant::now(), shown: None }
+        Self { bar, began: Instant::now(), shown: None, said: String::new() }
     }
 
     /// Tells a state and what is said about it.
@@ -68,13 +70,20 @@ impl Progress {
                 Some(bar) if message.is_empty() => bar.set_message(stage.as_str()),
                 Some(bar) => bar.set_message(format!("{} ({message})", stage.as_str())),
                 // A stage may come again when a wolf refused; a line tells it once.
-                None if self.shown.is_none_or(|shown| shown < *stage) => {
-                    eprintln!("{}", stage.as_str());
+                None if !message.is_empty() && message != self.said => {
+                    tell(&format!("{}: {message}", stage.as_str()));
                 }
+                None if self.shown.is_none_or(|shown| shown < *stage) => tell(stage.as_str()),
                 None => {}
             }
             self.shown = self.shown.max(Some(*stage));
+            message.clone_into(&mut self.said);
         }
+    }
+
+    /// The last that was said about its state; empty when nothing was.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
     }
 
     /// Ends it with a last line.
@@ -84,9 +93,9 @@ impl Progress {
             Some(bar) => {
                 let line = format!("{}: running after {took}", bar.prefix());
                 bar.finish_and_clear();
-                eprintln!("{line}");
+                tell(&line);
             }
-            None => eprintln!("running after {took}"),
+            None => tell(&format!("running after {took}")),
         }
     }
 
@@ -96,6 +105,11 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A line on stderr; a reader that has gone does not stop the waiting.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub struct CreateArgs {
     /// How to print it.
     #[command(flatten)]
     pub output: OutputArgs,
-    /// What to run in place of the image's own command
+    /// What to run in place of the image's own command; it must keep running, as the sandbox ends with it
     #[arg(last = true)]
     pub command: Vec<String>,
 }

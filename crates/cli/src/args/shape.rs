@@ -11,28 +11,28 @@ use super::values::{self, Pair};
 #[command(next_help_heading = "What it needs")]
 pub struct ShapeArgs {
     /// Cores, such as 2, 0.5 or 500m
-    #[arg(long, value_name = "CORES", value_parser = values::cpu_milli)]
+    #[arg(long, value_name = "CORES", allow_hyphen_values = true, value_parser = values::cpu_milli)]
     pub cpu: Option<u32>,
     /// Memory, such as 512M or 4G
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes)]
     pub memory: Option<u64>,
     /// Disk, such as 20G
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes)]
     pub disk: Option<u64>,
     /// Processes and threads at a time
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub pids: Option<u32>,
     /// A Linux desktop
     #[arg(long)]
     pub desktop: bool,
     /// How many GPUs
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub gpu: Option<u32>,
     /// A model the GPUs may be of; any of those given
     #[arg(long, value_name = "MODEL", requires = "gpu")]
     pub gpu_model: Vec<String>,
     /// The least memory of each GPU
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes, requires = "gpu")]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes, requires = "gpu")]
     pub gpu_memory: Option<u64>,
     /// A label the wolf must have
     #[arg(long, value_name = "KEY=VALUE")]

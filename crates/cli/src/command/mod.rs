@@ -16,15 +16,19 @@ use crate::failure::Failure;
 /// Runs a command against the gateway.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let api = Api::connect(&arguments.connection)?;
-    match arguments.command {
+    dispatch(&api, arguments.command).await.map_err(|failure| failure.of_server(api.server()))
+}
+
+async fn dispatch(api: &Api, command: Command) -> Result<ExitCode, Failure> {
+    match command {
         // It has no server to connect to; the caller runs it.
         Command::Dev(arguments) => return Ok(crate::dev::run(arguments)),
-        Command::Sandbox(command) => return sandbox::run(&api, command).await,
-        Command::Wolf(command) => wolf::run(&api, command).await?,
-        Command::Explain(arguments) => explain::run(&api, &arguments).await?,
-        Command::Project(command) => identity::project(&api, command).await?,
-        Command::Key(command) => identity::key(&api, command).await?,
-        Command::JoinToken(command) => identity::join_token(&api, command).await?,
+        Command::Sandbox(command) => return sandbox::run(api, command).await,
+        Command::Wolf(command) => wolf::run(api, command).await?,
+        Command::Explain(arguments) => explain::run(api, &arguments).await?,
+        Command::Project(command) => identity::project(api, command).await?,
+        Command::Key(command) => identity::key(api, command).await?,
+        Command::JoinToken(command) => identity::join_token(api, command).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

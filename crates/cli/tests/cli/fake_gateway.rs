@@ -148,8 +148,23 @@ impl SandboxService for State {
                 last_logs: "last words".into(),
                 ..status(S::Failed)
             },
+            "ends" => pb::SandboxStatus {
+                reason: "SANDBOX_EXITED".into(),
+                exit_code: Some(0),
+                ..status(S::Failed)
+            },
             _ => status(S::Running),
         });
+        if made.display_name == "waits" {
+            let events = ["queued", "queued", "no room"].map(|message| {
+                let status = pb::SandboxStatus { message: message.into(), ..status(S::Scheduling) };
+                let sandbox = pb::Sandbox { status: Some(status), ..made.clone() };
+                let event = Some(Event::Upserted(sandbox));
+                Ok(pb::WatchSandboxesResponse { revision: 1, event })
+            });
+            let stream = stream::iter(events).chain(stream::pending());
+            return Ok(Response::new(stream.boxed()));
+        }
         if !first && after != 2 {
             return Err(fault(Reason::Internal));
         }
@@ -193,6 +208,14 @@ impl SandboxIoService for State {
         let mut answers = vec![Ok(hello)];
         match program.as_str() {
             "gap" => answers.push(Ok(answer(Output::Stdout(chunk(5, "x".into()))))),
+            "hang" => {
+                // The call stays open: what is said on it is not heard.
+                let stream = stream::iter(answers).chain(stream::once(async move {
+                    let _inputs = inputs;
+                    std::future::pending().await
+                }));
+                return Ok(Response::new(stream.boxed()));
+            }
             "vanish" => return Ok(Response::new(stream::iter(answers).boxed())),
             _ => {}
         }

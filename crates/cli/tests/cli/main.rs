@@ -1,6 +1,7 @@
 //! The command line as a process, against a gateway of the test's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
 
+mod ends;
 mod fake_gateway;
 
 use std::io::Write as _;

@@ -40,10 +40,10 @@ pub(super) async fn run(api: &Api, command: ClipboardCommand) -> Result<(), Fail
 }
 
 fn read_stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().lock().take(LIMIT + 1).read_to_string(&mut text)?;
+    let mut text = Vec::new();
+    std::io::stdin().lock().take(LIMIT + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LIMIT {
         return Err(Failure::usage("the text is longer than 1 MiB"));
     }
-    Ok(text)
+    String::from_utf8(text).map_err(|_| Failure::usage("the clipboard takes UTF-8 text"))
 }

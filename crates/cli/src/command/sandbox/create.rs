@@ -1,5 +1,6 @@
 //! `wolfpack sandbox create`.
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
@@ -26,8 +27,19 @@ pub(super) async fn run(api: &Api, arguments: CreateArgs) -> Result<(), Failure>
     if no_wait {
         return print(&sandbox, json);
     }
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut progress = Progress::start(&sandbox.name);
-    match timeout(patience, until_running(api, &sandbox.name, &mut progress)).await {
+    let ended = tokio::select! {
+        ended = timeout(patience, until_running(api, &sandbox.name, &mut progress)) => ended,
+        _ = interrupt.recv() => {
+            progress.clear();
+            return Err(Failure::Interrupted(format!(
+                "{0}: it goes on; delete it with: wolfpack sandbox delete {0}",
+                sandbox.name,
+            )));
+        }
+    };
+    match ended {
         Ok(Ok(sandbox)) => {
             progress.running();
             print(&sandbox, json)
@@ -37,9 +49,13 @@ pub(super) async fn run(api: &Api, arguments: CreateArgs) -> Result<(), Failure>
             Err(failure)
         }
         Err(_) => {
+            let why = match progress.said() {
+                "" => String::new(),
+                said => format!(" ({said})"),
+            };
             progress.clear();
             Err(Failure::Timeout(format!(
-                "{0} does not run after {1}; it goes on starting: see `wolfpack sandbox get {0}`",
+                "{0} does not run after {1}{why}; it goes on starting: see `wolfpack sandbox get {0}`",
                 sandbox.name,
                 humantime::format_duration(patience),
             )))
@@ -93,6 +109,7 @@ async fn until_running(
                     reason: status.reason,
                     message: status.message,
                     last_logs: status.last_logs,
+                    exit_code: status.exit_code,
                 })));
             }
             pb::SandboxState::Deleting | pb::SandboxState::Deleted => {
@@ -109,5 +126,6 @@ fn gone(name: &str, reason: &str, message: &str) -> Failure {
         reason: reason.to_owned(),
         message: message.to_owned(),
         last_logs: String::new(),
+        exit_code: None,
     }))
 }

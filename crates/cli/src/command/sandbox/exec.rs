@@ -1,5 +1,6 @@
 //! `wolfpack sandbox exec`.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::sandbox::v1::exec_input::Input;
@@ -18,6 +20,7 @@ use crate::args::sandbox::ExecArgs;
 use crate::args::values::map;
 use crate::command::resolve;
 use crate::connect::Api;
+use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::terminal::{self, RawMode};
 
@@ -25,10 +28,16 @@ use crate::terminal::{self, RawMode};
 const CHUNK: usize = 32 * 1024;
 /// How many messages may wait for the connection before stdin is not read.
 const QUEUE: usize = 16;
+/// How long the program may take to end after a signal that asks it to.
+const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(api: &Api, arguments: ExecArgs) -> Result<ExitCode, Failure> {
-    let sandbox = resolve::sandbox(api, &arguments.sandbox).await?;
     let (interactive, tty) = (arguments.interactive, arguments.tty);
+    // A terminal never ends by itself: the program would wait for ever.
+    if interactive && tty && !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("stdin is not a terminal; leave out -t"));
+    }
+    let sandbox = resolve::sandbox(api, &arguments.sandbox).await?;
     let (send, inputs) = mpsc::channel(QUEUE);
     let start = pb::SandboxExecStart { sandbox, exec: Some(start(arguments)) };
     // The queue is empty and its reader is here.
@@ -39,14 +48,18 @@ pub(super) async fn run(api: &Api, arguments: ExecArgs) -> Result<ExitCode, Fail
     let raw = if tty && interactive { RawMode::enter()? } else { None };
     let tasks = Supervisor::new(Telemetry::disabled("wolfpack"));
     let signals = Signals::listen()?;
-    tasks.spawn("signals", signals.forward(send.clone(), tty));
+    let left = signals.forward(send.clone(), tty);
     if interactive {
         tasks.spawn("stdin", pump(send));
     } else {
         // A full queue would need 16 signals before the program began.
         let _ = send.try_send(input(Input::CloseStdin(pb::CloseStdin {})));
     }
-    let result = Screen::default().show(&mut answers).await;
+    let result = tokio::select! {
+        result = Screen::default().show(&mut answers) => result,
+        // Dropping the call kills the program.
+        code = left => Ok(code.into()),
+    };
     tasks.shutdown(Duration::ZERO).await;
     drop(raw);
     result
@@ -106,34 +119,57 @@ impl Signals {
         })
     }
 
-    /// Passes them on. The second interrupt ends this side at once: dropping
-    /// the call kills the program.
-    async fn forward(mut self, send: mpsc::Sender<pb::ExecRequest>, tty: bool) {
-        let mut interrupts = 0;
+    /// Passes them on, and ends when this side is to leave before the program:
+    /// at the second interrupt, and at the second signal that asks to end or
+    /// [`GRACE`] after the first.
+    async fn forward(mut self, send: mpsc::Sender<pb::ExecRequest>, tty: bool) -> Exit {
+        let mut interrupted = false;
+        let mut leave: Option<(Exit, Instant)> = None;
         loop {
+            let late = leave.map(|(_, at)| at);
             let message = tokio::select! {
                 _ = self.interrupt.recv() => {
-                    interrupts += 1;
-                    if interrupts > 1 {
-                        std::process::exit(i32::from(crate::exit::INTERRUPTED.0));
+                    if std::mem::replace(&mut interrupted, true) {
+                        return exit::INTERRUPTED;
                     }
-                    Input::Signal(pb::Signal { number: SignalKind::interrupt().as_raw_value() })
+                    number(SignalKind::interrupt())
                 }
                 _ = self.terminate.recv() => {
-                    Input::Signal(pb::Signal { number: SignalKind::terminate().as_raw_value() })
+                    if let Some((code, _)) = leave {
+                        return code;
+                    }
+                    leave = Some((exit::TERMINATED, Instant::now() + GRACE));
+                    number(SignalKind::terminate())
                 }
                 _ = self.hang_up.recv() => {
-                    Input::Signal(pb::Signal { number: SignalKind::hangup().as_raw_value() })
+                    if let Some((code, _)) = leave {
+                        return code;
+                    }
+                    leave = Some((exit::HUNG_UP, Instant::now() + GRACE));
+                    number(SignalKind::hangup())
                 }
+                () = until(late) => return leave.map_or(exit::TERMINATED, |(code, _)| code),
                 _ = self.resize.recv() => match terminal::size() {
                     Some(size) if tty => Input::Resize(size),
                     _ => continue,
                 },
             };
-            if send.send(input(message)).await.is_err() {
-                return;
-            }
+            // A connection that takes nothing must not hold the next signal, and
+            // one that is closed is told by its answers.
+            let _ = send.send_timeout(input(message), GRACE).await;
         }
+    }
+}
+
+fn number(signal: SignalKind) -> Input {
+    Input::Signal(pb::Signal { number: signal.as_raw_value() })
+}
+
+/// Waits for the instant; for ever without one.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -163,7 +199,7 @@ impl Screen {
                     stderr.write_all(&chunk.data).await?;
                     stderr.flush().await?;
                 }
-                Some(Output::Exit(exit)) => return Ok(exit_code(exit.code)),
+                Some(Output::Exit(ended)) => return Ok(exit_code(ended.code)),
                 None => {}
             }
         }
