@@ -24,9 +24,12 @@ async fn the_main_job_on_postgresql() {
     let fleet = ProcessFleet::start(folder.path(), options).await;
     let client = fleet.client().await;
     main_job::run(&client).await;
+    // A sandbox that lives: a removed one is killed, and takes spans it has not yet sent along.
+    let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();
     let mut hops = dev::HOPS.to_vec();
     hops.push("sandbox-agent");
     dev::assert_trace(&collector, &hops).await;
+    client.delete(&sandbox.name).await.unwrap();
     fleet.stop().await;
 }
 
