@@ -9,7 +9,8 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
-use tracing::{Instrument as _, field, info, info_span};
+use tracing::instrument::WithSubscriber as _;
+use tracing::{Dispatch, Instrument as _, dispatcher, field, info, info_span};
 use wolfpack_rpc::error::to_status;
 use wolfpack_runtime::trace_context;
 use wolfpack_tunnel::TunnelPeer;
@@ -27,17 +28,19 @@ pub struct LocalPeer;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Guard;
 
-/// Refuses callers that are not known and traces the calls of those that are.
+/// Refuses callers that are not known and traces the calls of those that are,
+/// under the telemetry it was made under: a connection's own tasks have none.
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     inner: S,
+    dispatch: Dispatch,
 }
 
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { inner }
+        Guarded { inner, dispatch: dispatcher::get_default(Dispatch::clone) }
     }
 }
 
@@ -60,6 +63,8 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let caller = caller(&request);
+        let dispatch = self.dispatch.clone();
+        let guard = dispatcher::set_default(&dispatch);
         let span = info_span!(
             parent: None,
             "rpc.server",
@@ -77,6 +82,7 @@ where
         if let Some(traceparent) = traceparent {
             trace_context::set_parent(&span, &traceparent);
         }
+        drop(guard);
         let fresh = self.inner.clone();
         // The one that said it was ready takes the call.
         let mut inner = std::mem::replace(&mut self.inner, fresh);
@@ -102,7 +108,7 @@ where
             );
             Ok(response)
         };
-        Box::pin(work.instrument(span))
+        Box::pin(work.instrument(span).with_subscriber(dispatch))
     }
 }
 
@@ -126,6 +132,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
+    use wolfpack_runtime::{Telemetry, TelemetryConfig};
+
     use tower::{ServiceExt as _, service_fn};
     use wolfpack_rpc::from_status;
 
@@ -148,8 +158,16 @@ mod tests {
         Status::from_header_map(response.headers()).map(|status| from_status(&status).reason)
     }
 
+    /// Made before any test's first span: a span that is met before there is a
+    /// subscriber may be taken for one that nobody wants.
+    fn telemetry() -> &'static Telemetry {
+        static MADE: OnceLock<Telemetry> = OnceLock::new();
+        MADE.get_or_init(|| Telemetry::new("sandbox-agent", &TelemetryConfig::default()).unwrap())
+    }
+
     #[tokio::test]
     async fn only_the_manager_and_the_wolf_get_through() {
+        telemetry();
         let from = |caller: &str| {
             let mut request = Request::new(Body::empty());
             request.extensions_mut().insert(peer(caller));
@@ -173,10 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_goes_on_in_the_trace_of_its_caller() {
-        use tracing::instrument::WithSubscriber as _;
-        use wolfpack_runtime::{Telemetry, TelemetryConfig};
-
-        let telemetry = Telemetry::new("sandbox-agent", &TelemetryConfig::default()).unwrap();
+        let telemetry = telemetry();
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let other = "00-11111111111111111111111111111111-00f067aa0ba902b7-01";
         let (seen, mut inside) = tokio::sync::mpsc::channel(1);
@@ -193,8 +208,9 @@ mod tests {
             .extensions_mut()
             .insert(TunnelPeer { traceparent: other.to_owned(), ..peer(ALLOWED_CALLER) });
         request.headers_mut().insert("traceparent", trace.parse().unwrap());
-        let call = async { Guard.layer(served).oneshot(request).await };
-        call.with_subscriber(telemetry.dispatch()).await.unwrap();
+        // Made under the service's telemetry, called outside of it, as a connection's task does.
+        let guarded = dispatcher::with_default(&telemetry.dispatch(), || Guard.layer(served));
+        guarded.oneshot(request).await.unwrap();
         let inside = inside.recv().await.unwrap().unwrap();
         assert_eq!(inside[..36], trace[..36], "the same trace");
         assert_ne!(inside, trace, "a span of its own");
