@@ -154,20 +154,22 @@ mod tests {
         let served = service_fn(|_: Request<Body>| async {
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let response = Guard.layer(served).oneshot(request).await.unwrap();
+        let response = guarded(served).oneshot(request).await.unwrap();
         Status::from_header_map(response.headers()).map(|status| from_status(&status).reason)
     }
 
-    /// Made before any test's first span: a span that is met before there is a
-    /// subscriber may be taken for one that nobody wants.
-    fn telemetry() -> &'static Telemetry {
+    /// Made under the service's telemetry and called outside of it, as a
+    /// connection's task does. One telemetry for all tests: a span that is first
+    /// met without any may be taken for one that nobody wants.
+    fn guarded<S>(inner: S) -> Guarded<S> {
         static MADE: OnceLock<Telemetry> = OnceLock::new();
-        MADE.get_or_init(|| Telemetry::new("sandbox-agent", &TelemetryConfig::default()).unwrap())
+        let made = MADE
+            .get_or_init(|| Telemetry::new("sandbox-agent", &TelemetryConfig::default()).unwrap());
+        dispatcher::with_default(&made.dispatch(), || Guard.layer(inner))
     }
 
     #[tokio::test]
     async fn only_the_manager_and_the_wolf_get_through() {
-        telemetry();
         let from = |caller: &str| {
             let mut request = Request::new(Body::empty());
             request.extensions_mut().insert(peer(caller));
@@ -191,7 +193,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_goes_on_in_the_trace_of_its_caller() {
-        let telemetry = telemetry();
         let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let other = "00-11111111111111111111111111111111-00f067aa0ba902b7-01";
         let (seen, mut inside) = tokio::sync::mpsc::channel(1);
@@ -208,9 +209,7 @@ mod tests {
             .extensions_mut()
             .insert(TunnelPeer { traceparent: other.to_owned(), ..peer(ALLOWED_CALLER) });
         request.headers_mut().insert("traceparent", trace.parse().unwrap());
-        // Made under the service's telemetry, called outside of it, as a connection's task does.
-        let guarded = dispatcher::with_default(&telemetry.dispatch(), || Guard.layer(served));
-        guarded.oneshot(request).await.unwrap();
+        guarded(served).oneshot(request).await.unwrap();
         let inside = inside.recv().await.unwrap().unwrap();
         assert_eq!(inside[..36], trace[..36], "the same trace");
         assert_ne!(inside, trace, "a span of its own");
