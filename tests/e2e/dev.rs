@@ -42,16 +42,25 @@ async fn the_main_job_in_one_process_with_every_hop_in_one_trace() {
     let client = fleet.client().await;
     main_job::run(&client).await;
     fleet.stop().await;
-    assert_trace(&collector, &HOPS).await;
+    assert_trace(&collector, &HOPS, Trace::Ended).await;
 }
 
 /// The services that the way of a create leads through, up to the wolf.
 pub(crate) const HOPS: [&str; 6] =
     ["gateway", "sandbox-manager", "scheduler", "registry", "tunnel-broker", "wolf-agent"];
 
-/// One trace holds the whole way of a create: a span of every hop, and one
-/// root from which all others descend.
-pub(crate) async fn assert_trace(collector: &SpanCollector, hops: &[&str]) {
+/// Whether a trace that is asserted has ended: a span is exported when it ends,
+/// so in one that goes on (an open connection to a live sandbox) some spans
+/// still miss their parents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trace {
+    Ended,
+    GoesOn,
+}
+
+/// One trace holds the whole way of a create: a span of every hop and, once it
+/// has ended, one root from which all others descend.
+pub(crate) async fn assert_trace(collector: &SpanCollector, hops: &[&str], trace: Trace) {
     eventually("a trace with every hop", Duration::from_secs(20), async || {
         let mut best = (0, String::from("there is no trace of a create"));
         for spans in collector.traces().values() {
@@ -70,7 +79,7 @@ pub(crate) async fn assert_trace(collector: &SpanCollector, hops: &[&str]) {
                 .iter()
                 .filter(|span| !spans.iter().any(|other| other.id == span.parent))
                 .count();
-            if there == hops.len() && roots == 1 {
+            if there == hops.len() && (roots == 1 || trace == Trace::GoesOn) {
                 return Ok(());
             }
             if there >= best.0 {

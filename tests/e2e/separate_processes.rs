@@ -9,6 +9,7 @@ use wolfpack_testkit::process_fleet::{Options, ProcessFleet};
 use wolfpack_testkit::span_collector::SpanCollector;
 use wolfpack_testkit::test_database::postgres_server;
 
+use crate::dev::Trace;
 use crate::{dev, main_job};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,11 +25,12 @@ async fn the_main_job_on_postgresql() {
     let fleet = ProcessFleet::start(folder.path(), options).await;
     let client = fleet.client().await;
     main_job::run(&client).await;
+    dev::assert_trace(&collector, &dev::HOPS, Trace::Ended).await;
     // A sandbox that lives: a removed one is killed, and takes spans it has not yet sent along.
     let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();
     let mut hops = dev::HOPS.to_vec();
     hops.push("sandbox-agent");
-    dev::assert_trace(&collector, &hops).await;
+    dev::assert_trace(&collector, &hops, Trace::GoesOn).await;
     client.delete(&sandbox.name).await.unwrap();
     fleet.stop().await;
 }
