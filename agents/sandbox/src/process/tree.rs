@@ -87,10 +87,30 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_its_own_session() {
-        let own = rustix::process::getpid();
-        let session = rustix::process::getsid(None).unwrap();
-        assert!(session_members(session).contains(&own));
-        assert!(!others().contains(&own));
+    fn a_session_is_found_with_its_leader_and_this_process_is_never_an_other() {
+        // Not this process's own session: its leader may stand outside of this pid namespace.
+        let mut leader = std::process::Command::new("setsid")
+            .args(["--fork", "--wait", "sleep", "60"])
+            .spawn()
+            .unwrap();
+        let sleeper = (0..200)
+            .find_map(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                child_of(leader.id())
+            })
+            .unwrap();
+        assert_eq!(session_members(sleeper), [sleeper]);
+        assert_eq!(signal_session(sleeper, Signal::KILL), 1);
+        leader.wait().unwrap();
+        assert!(session_members(sleeper).is_empty());
+        assert!(!others().contains(&rustix::process::getpid()));
+    }
+
+    /// The child that leads a session of its own already.
+    fn child_of(parent: u32) -> Option<Pid> {
+        let children =
+            std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        let child = Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)?;
+        session_members(child).contains(&child).then_some(child)
     }
 }
