@@ -86,19 +86,21 @@ mod tests {
         assert_eq!(parse("no process"), None);
     }
 
-    #[test]
-    fn a_session_is_found_with_its_leader_and_this_process_is_never_an_other() {
+    #[tokio::test]
+    async fn a_session_is_found_with_its_leader_and_this_process_is_never_an_other() {
         // Not this process's own session: its leader may stand outside of this pid namespace.
         let mut leader = std::process::Command::new("setsid")
             .args(["--fork", "--wait", "sleep", "60"])
             .spawn()
             .unwrap();
-        let sleeper = (0..200)
-            .find_map(|_| {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-                child_of(leader.id())
-            })
-            .unwrap();
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let sleeper = loop {
+            if let Some(sleeper) = child_of(leader.id()) {
+                break sleeper;
+            }
+            assert!(std::time::Instant::now() < limit, "no session was started");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        };
         assert_eq!(session_members(sleeper), [sleeper]);
         assert_eq!(signal_session(sleeper, Signal::KILL), 1);
         leader.wait().unwrap();
