@@ -80,6 +80,10 @@ reasons! {
     ShapeInvalid, "SHAPE_INVALID", InvalidArgument, false;
     /// The certificate request is not a valid PKCS#10 request.
     CertificateRequestInvalid, "CERTIFICATE_REQUEST_INVALID", InvalidArgument, false;
+    /// The archive is not what its digest says.
+    ImageDigestMismatch, "IMAGE_DIGEST_MISMATCH", InvalidArgument, false;
+    /// The archive is cut off, is no image archive, or holds a path that leaves it.
+    ImageArchiveInvalid, "IMAGE_ARCHIVE_INVALID", InvalidArgument, false;
 
     /// The call carries no credential.
     CredentialMissing, "CREDENTIAL_MISSING", Unauthenticated, false;
@@ -102,6 +106,8 @@ reasons! {
     EndpointForbidden, "ENDPOINT_FORBIDDEN", PermissionDenied, false;
     /// The caller may not dial this target, or the agent does not offer it.
     TargetForbidden, "TARGET_FORBIDDEN", PermissionDenied, false;
+    /// The wolf does not let sandboxes mount this path.
+    MountForbidden, "MOUNT_FORBIDDEN", PermissionDenied, false;
 
     /// There is no such wolf, or it is not the caller's to see.
     WolfNotFound, "WOLF_NOT_FOUND", NotFound, false;
@@ -156,6 +162,12 @@ reasons! {
     ContainerGone, "CONTAINER_GONE", FailedPrecondition, false;
     /// The sandbox did not become ready in time.
     StartTimeout, "START_TIMEOUT", FailedPrecondition, false;
+    /// The sandbox has no Docker, or its image has no engine.
+    DockerAbsent, "DOCKER_ABSENT", FailedPrecondition, false;
+    /// The wolf cannot give this kind of Docker.
+    DockerModeUnsupported, "DOCKER_MODE_UNSUPPORTED", FailedPrecondition, false;
+    /// Containers stand on the image.
+    ImageInUse, "IMAGE_IN_USE", FailedPrecondition, false;
 
     /// No wolf has room for this shape now.
     NoWolfFits, "NO_WOLF_FITS", ResourceExhausted, true;
@@ -171,6 +183,8 @@ reasons! {
     WatcherTooSlow, "WATCHER_TOO_SLOW", ResourceExhausted, true;
     /// The message is larger than the server takes.
     MessageTooLarge, "MESSAGE_TOO_LARGE", ResourceExhausted, false;
+    /// The wolf's disk has no room for it.
+    DiskFull, "DISK_FULL", ResourceExhausted, true;
 
     /// The revision to resume from is gone; watch from zero.
     RevisionCompacted, "REVISION_COMPACTED", OutOfRange, false;
