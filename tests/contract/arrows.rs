@@ -7,6 +7,8 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const SERVICES: [&str; 5] =
     ["registry", "scheduler", "tunnel-broker", "sandbox-manager", "gateway"];
 const AGENTS: [&str; 2] = ["wolf-agent", "sandbox-agent"];
+/// PID 1 of the wolf image, which outlives the agent and knows nothing of it.
+const INIT: &str = "wolf-init";
 
 /// Normal and build dependencies among our own crates, without the prefix `wolfpack-`.
 fn graph() -> BTreeMap<String, BTreeSet<String>> {
@@ -36,13 +38,18 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         "runtime" => vec!["types"],
         "rpc" => vec!["types", "proto", "runtime"],
         "store" => vec!["types", "runtime"],
+        "dockerd" => vec!["types", "runtime"],
+        INIT => vec!["types", "runtime", "dockerd"],
         "tunnel" => vec!["types", "proto", "runtime", "rpc"],
         service if SERVICES.contains(&service) => KITS.to_vec(),
-        agent if AGENTS.contains(&agent) => vec!["types", "proto", "runtime", "rpc", "tunnel"],
+        agent if AGENTS.contains(&agent) => {
+            vec!["types", "proto", "runtime", "rpc", "tunnel", "dockerd"]
+        }
         "cli" | "testkit" | "tests" => {
             let mut all = KITS.to_vec();
             all.extend(SERVICES);
             all.extend(AGENTS);
+            all.push("dockerd");
             all.push("testkit");
             all
         }

@@ -193,6 +193,8 @@ fn agent(world: &World) -> SandboxAgent {
         broker: world.url.clone(),
         gateway: world.url.clone(),
         socket_uid: 0,
+        docker: wolfpack_types::DockerMode::None,
+        nested: None,
         otlp_endpoint: None,
     });
     let console = Arc::new(Console::keep().unwrap());

@@ -3,6 +3,7 @@
 //! reasons. No IO, no async, no gRPC.
 
 pub mod capacity;
+pub mod docker_mode;
 pub mod endpoint;
 pub mod fault;
 pub mod id;
@@ -14,6 +15,7 @@ pub mod sandbox_boot;
 pub mod sandbox_state;
 pub mod spiffe;
 
+pub use docker_mode::DockerMode;
 pub use endpoint::{Endpoint, Target};
 pub use fault::{Fault, FieldViolation};
 pub use id::{

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::docker_mode::DockerMode;
 use crate::id::{ExecutionId, ProjectId, SandboxId};
 
 /// Where the directory is mounted.
@@ -26,6 +27,26 @@ pub const BIN_DIR: &str = "bin";
 pub const AGENT_BINARY: &str = "wolfpack-sandbox-agent";
 /// The one name by which a sandbox reaches broker and gateway.
 pub const INTERNAL_HOST: &str = "wolfpack.internal";
+
+/// Where a program in the sandbox looks for Docker.
+pub const DOCKER_SOCKET: &str = "/var/run/docker.sock";
+/// Where the sandbox's own engine keeps its data: a volume, never the
+/// container's own file system.
+pub const DOCKER_DATA: &str = "/var/lib/docker";
+/// The wolf's engine as a SHARED sandbox reaches it, in the directory.
+pub const SHARED_DOCKER_SOCKET: &str = "docker.sock";
+
+/// What the sandbox's own engine must keep to.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NestedEngine {
+    /// How many engines are above it: 1 below a machine's own engine, 2 below
+    /// that of a wolf container.
+    pub depth: u8,
+    /// Bytes its data may take; absent when the file system keeps it to its
+    /// quota, or when there is no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
 
 /// One boot of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -59,6 +80,12 @@ pub struct SandboxBoot {
     /// Where to send traces by OTLP over gRPC; absent for nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
+    /// What it has of Docker.
+    #[serde(default)]
+    pub docker: DockerMode,
+    /// Its own engine; only with [`DockerMode::Nested`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nested: Option<NestedEngine>,
 }
 
 #[cfg(test)]

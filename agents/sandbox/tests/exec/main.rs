@@ -68,6 +68,8 @@ async fn sandbox() -> Sandbox {
         broker: String::new(),
         gateway: String::new(),
         socket_uid: own,
+        docker: wolfpack_types::DockerMode::None,
+        nested: None,
         otlp_endpoint: None,
     });
     let supervisor = Context::quiet("sandbox-agent").supervisor;

@@ -325,6 +325,8 @@ impl Creation {
             broker: url(ready.ports.broker),
             gateway: url(ready.ports.gateway),
             socket_uid: settings.uid.saturating_sub(base),
+            docker: wolfpack_types::DockerMode::None,
+            nested: None,
             otlp_endpoint: settings.otlp_endpoint.clone(),
         }
     }

@@ -1,0 +1,3 @@
+//! PID 1 of the wolf image.
+
+fn main() {}
