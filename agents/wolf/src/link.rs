@@ -217,6 +217,7 @@ impl Link {
             // What a silent engine runs is not known.
             running_sandboxes: running.filter(|_| health.fault.is_none()),
             engine_fault: health.fault.map(|fault| cut(&fault)).unwrap_or_default(),
+            ..HeartbeatRequest::default()
         }
     }
 }

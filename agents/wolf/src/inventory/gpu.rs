@@ -91,6 +91,7 @@ impl Gpu {
             memory_bytes: self.memory_bytes,
             pci_address: self.pci_address.clone(),
             driver_version: self.driver_version.clone(),
+            ..GpuDevice::default()
         }
     }
 }

@@ -119,6 +119,7 @@ impl Inventory {
             }),
             gpus: self.gpus.iter().map(Gpu::to_proto).collect(),
             desktop_slots: self.desktop_slots,
+            ..WolfCapacity::default()
         }
     }
 }

@@ -267,6 +267,7 @@ impl WolfRow {
             create_time: Some(Micros(self.create_time).to_proto()),
             update_time: Some(Micros(self.update_time).to_proto()),
             etag: self.revision.to_string(),
+            ..Wolf::default()
         })
     }
 }

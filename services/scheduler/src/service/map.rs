@@ -150,6 +150,7 @@ pub(super) fn reservation(record: &Record) -> Reservation {
         expire_time: record.expire_time.map(timestamp),
         epoch: record.epoch,
         create_time: Some(timestamp(record.create_time)),
+        ..Reservation::default()
     }
 }
 
