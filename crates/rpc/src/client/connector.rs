@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
+use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use wolfpack_runtime::BoxError;
 
+use super::response::{CERTIFICATE_EXPIRED, NAME_DIFFERS, NOT_TLS, SELF_SIGNED, UNKNOWN_ISSUER};
 use crate::server::socket;
 use crate::tls::{ClientTls, Expect};
 
@@ -32,13 +34,33 @@ pub(crate) struct HandshakeError {
 }
 
 impl HandshakeError {
-    /// Whether the peer's certificate leads to no root of ours, or not to the
-    /// one that is pinned.
-    pub(crate) fn unknown_issuer(&self) -> bool {
+    /// What a user can do something about, in one of the words of
+    /// [`super::response::TLS`]; `None` for the rest.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
         let cause = self.source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
-        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        cause == Some(&unknown)
+        match cause? {
+            rustls::Error::InvalidCertificate(fault) => match fault {
+                CertificateError::UnknownIssuer => Some(UNKNOWN_ISSUER),
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    Some(CERTIFICATE_EXPIRED)
+                }
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. } => Some(NAME_DIFFERS),
+                // The server shows a CA as its own certificate, as self-signed ones are.
+                CertificateError::Other(other) if is_ca_as_leaf(other) => Some(SELF_SIGNED),
+                _ => None,
+            },
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                Some(NOT_TLS)
+            }
+            _ => None,
+        }
     }
+}
+
+/// webpki has no public error of its own for this in rustls: its words are all.
+fn is_ca_as_leaf(error: &rustls::OtherError) -> bool {
+    error.to_string().contains("CaUsedAsEndEntity")
 }
 
 /// Connects to the authority of a URI.

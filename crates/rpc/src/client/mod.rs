@@ -9,5 +9,5 @@ mod retry;
 
 pub use bearer::Bearer;
 pub use channel::{ChannelError, PeerConfig, RpcChannel};
-pub use response::{TLS, UNKNOWN_ISSUER};
+pub use response::{CERTIFICATE_EXPIRED, NAME_DIFFERS, NOT_TLS, SELF_SIGNED, TLS, UNKNOWN_ISSUER};
 pub use retry::retry;

@@ -25,6 +25,14 @@ use crate::server::code_name;
 pub const TLS: &str = "tls";
 /// Its certificate leads to no root that is trusted; a pinned one included.
 pub const UNKNOWN_ISSUER: &str = "UNKNOWN_ISSUER";
+/// Its certificate is a CA's own, as that of a self-signed server often is.
+pub const SELF_SIGNED: &str = "SELF_SIGNED";
+/// Its certificate is for another name.
+pub const NAME_DIFFERS: &str = "NAME_DIFFERS";
+/// Its certificate has ended, or the clocks differ.
+pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
+/// It does not speak TLS.
+pub const NOT_TLS: &str = "NOT_TLS";
 
 /// The deadline passed on our side.
 pub(crate) fn exceeded(peer: &str) -> Status {
@@ -64,28 +72,27 @@ impl Outage {
     }
 }
 
-/// The call did not get as far as an answer. One whose peer's certificate is of
-/// an issuer that we do not trust says so in its metadata: [`TLS`].
+/// The call did not get as far as an answer. One whose peer's TLS is at fault
+/// says so in its metadata: [`TLS`].
 pub(crate) fn failed(
     peer: &str,
     error: impl Into<Box<dyn Error + Send + Sync>>,
     outage: &Outage,
 ) -> Status {
     let error = error.into();
-    let mut stranger = false;
+    let mut tls = None;
     let mut next: Option<&(dyn Error + 'static)> = Some(&*error);
     while let Some(cause) = next {
         // A connector of ours knows better than the transport what went wrong.
         if let Some(fault) = cause.downcast_ref::<Fault>() {
             return if outage.begins() { to_status(fault.clone()) } else { to_status_again(fault) };
         }
-        stranger |=
-            cause.downcast_ref::<HandshakeError>().is_some_and(HandshakeError::unknown_issuer);
+        tls = tls.or_else(|| cause.downcast_ref::<HandshakeError>().and_then(HandshakeError::kind));
         next = cause.source();
     }
     let mut fault = lost(peer, error);
-    if stranger {
-        fault = fault.with(TLS, UNKNOWN_ISSUER);
+    if let Some(kind) = tls {
+        fault = fault.with(TLS, kind);
     }
     if outage.begins() { to_status(fault) } else { to_status_again(&fault) }
 }
