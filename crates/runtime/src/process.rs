@@ -2,6 +2,7 @@
 //! drain, flush, exit code.
 
 mod arguments;
+mod health;
 pub mod signals;
 
 use std::future::Future;
@@ -56,7 +57,8 @@ pub fn install_crypto_provider() {
 /// configuration fault. The first SIGTERM or SIGINT drains, a second exits at
 /// once with 130.
 ///
-/// Arguments: `--config FILE`, `--dump-config` (secrets masked), `--check-config`.
+/// Arguments: `--config FILE`, `--dump-config` (secrets masked), `--check-config`,
+/// `--health ADDRESS` (a container's health check).
 pub fn run<C, B, Fut>(name: &'static str, env_prefix: &'static str, serve: B) -> ExitCode
 where
     C: DeserializeOwned + Serialize + Default + Validate + HasTelemetry,
@@ -67,6 +69,15 @@ where
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Some(address) = arguments.health {
+        return match health::ask(address) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                eprintln!("{name}: {why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config: C = match config::load(env_prefix, arguments.config.as_deref()) {
         Ok(config) => config,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! The few arguments that every service takes.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ pub(super) struct Arguments {
     pub(super) config: Option<PathBuf>,
     pub(super) dump_config: bool,
     pub(super) check_config: bool,
+    pub(super) health: Option<SocketAddr>,
 }
 
 impl Arguments {
@@ -48,12 +50,21 @@ impl Arguments {
                     .help("Checks the configuration and exits")
                     .action(ArgAction::SetTrue)
                     .conflicts_with("dump-config"),
+            )
+            .arg(
+                Arg::new("health")
+                    .long("health")
+                    .value_name("ADDRESS")
+                    .help("Asks the process whose metrics are served there whether it serves: exits with 0 or 1")
+                    .value_parser(value_parser!(SocketAddr))
+                    .conflicts_with_all(["config", "dump-config", "check-config"]),
             );
         match command.try_get_matches_from(arguments) {
             Ok(matches) => Ok(Self {
                 config: matches.get_one("config").cloned(),
                 dump_config: matches.get_flag("dump-config"),
                 check_config: matches.get_flag("check-config"),
+                health: matches.get_one("health").copied(),
             }),
             Err(error) => {
                 // Nothing is left to do when even stderr is closed.
@@ -82,9 +93,15 @@ mod tests {
         let read = parse(&["--config", "/a", "--check-config"]).ok().unwrap();
         assert_eq!(read.config, Some("/a".into()));
         assert!(read.check_config && !read.dump_config);
-        for bad in
-            [&["--nonsense"][..], &["--config"], &["extra"], &["--check-config", "--dump-config"]]
-        {
+        let read = parse(&["--health", "127.0.0.1:9"]).ok().unwrap();
+        assert_eq!(read.health, "127.0.0.1:9".parse().ok());
+        for bad in [
+            &["--nonsense"][..],
+            &["--config"],
+            &["extra"],
+            &["--check-config", "--dump-config"],
+            &["--health", "nowhere"],
+        ] {
             let code = parse(bad).err().unwrap();
             assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(64)), "{bad:?}");
         }
