@@ -3,9 +3,14 @@
 //! code, so that they never disagree about one device: GPUs are a vector, one
 //! entry a device, never a sum.
 
+mod choose;
+mod encoder;
 mod ledger;
+mod shortage;
 
+pub use encoder::{EncoderCodec, EncoderDemand, EncoderGrant};
 pub use ledger::{Free, Grant, Holding, Ledger};
+pub use shortage::{Good, Shortage};
 
 /// The whole of a device in thousandths.
 pub const WHOLE_MILLI: u32 = 1000;
@@ -22,7 +27,7 @@ pub enum GpuVendor {
 }
 
 /// One GPU of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// Stable identity: the vendor's UUID or the PCI address.
     pub id: String,
@@ -33,6 +38,16 @@ pub struct Device {
     /// Memory in bytes; `None` when not measured, which satisfies no least
     /// memory.
     pub memory_bytes: Option<u64>,
+    /// The most hardware encoder sessions at a time; `None` when not known,
+    /// which gives none.
+    pub encoder_sessions: Option<u32>,
+    /// Whether its driver counts its sessions together with those of the
+    /// host's other devices of this kind: see [`Capacity::encoder_sessions`].
+    pub encoder_pooled: bool,
+    /// What its encoder writes.
+    pub encoder_codecs: Vec<EncoderCodec>,
+    /// Whether it failed: nothing new is put on it, what is there stays.
+    pub unhealthy: bool,
 }
 
 /// All a host can give. `None` means not measured, never zero: a good that is
@@ -49,6 +64,9 @@ pub struct Capacity {
     pub desktop_slots: u32,
     /// GPUs, each id once.
     pub devices: Vec<Device>,
+    /// The most encoder sessions at a time over all pooled devices; `None` when
+    /// their driver does not count them together.
+    pub encoder_sessions: Option<u32>,
 }
 
 /// What a sandbox wants of GPUs.
@@ -111,124 +129,6 @@ pub struct Demand {
     pub desktop: bool,
     /// GPUs; `None` for none.
     pub gpu: Option<GpuDemand>,
-}
-
-/// Which good is short.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Good {
-    /// CPU time, in thousandths of a core.
-    Cpu,
-    /// Memory, in bytes.
-    Memory,
-    /// Disk, in bytes.
-    Disk,
-    /// Desktop slots.
-    DesktopSlots,
-    /// Devices of the vendor.
-    GpuAbsent,
-    /// Devices of one of the models.
-    GpuModel,
-    /// Devices with the least memory.
-    GpuMemory,
-    /// Devices that are free: whole ones counted, or the largest free share in
-    /// thousandths when a share is wanted.
-    GpuBusy,
-}
-
-impl Good {
-    /// Every good.
-    pub const ALL: [Self; 8] = [
-        Self::Cpu,
-        Self::Memory,
-        Self::Disk,
-        Self::DesktopSlots,
-        Self::GpuAbsent,
-        Self::GpuModel,
-        Self::GpuMemory,
-        Self::GpuBusy,
-    ];
-
-    /// The name of its shortage in answers of the scheduler and the agent.
-    #[must_use]
-    pub fn blocker(self) -> &'static str {
-        match self {
-            Self::Cpu => "CPU_SHORT",
-            Self::Memory => "MEMORY_SHORT",
-            Self::Disk => "DISK_SHORT",
-            Self::DesktopSlots => "DESKTOP_SLOTS_SHORT",
-            Self::GpuAbsent => "GPU_ABSENT",
-            Self::GpuModel => "GPU_MODEL_DIFFERS",
-            Self::GpuMemory => "GPU_MEMORY_SHORT",
-            Self::GpuBusy => "GPU_BUSY",
-        }
-    }
-}
-
-/// The first good that a host lacks for a demand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub struct Shortage {
-    /// The good, which also says the unit.
-    pub good: Good,
-    /// How much is needed.
-    pub needed: u64,
-    /// How much is free; `None` when the host never measured it.
-    pub free: Option<u64>,
-}
-
-impl Shortage {
-    /// How much is missing; all of it when the host never measured the good.
-    #[must_use]
-    pub fn missing(&self) -> u64 {
-        self.needed.saturating_sub(self.free.unwrap_or(0))
-    }
-}
-
-impl std::fmt::Display for Shortage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (needed, missing) = (self.needed, self.missing());
-        let Some(free) = self.free else {
-            let good = match self.good {
-                Good::Cpu => "cpu",
-                Good::Memory => "memory",
-                Good::Disk => "disk",
-                Good::DesktopSlots => "desktop slots",
-                Good::GpuAbsent | Good::GpuModel | Good::GpuMemory | Good::GpuBusy => "gpus",
-            };
-            return write!(f, "the wolf has not measured its {good}, so none can be promised");
-        };
-        match self.good {
-            Good::Cpu => {
-                write!(f, "needs {needed} milli of cpu, {free} are free: {missing} missing")
-            }
-            Good::Memory => {
-                write!(f, "needs {needed} bytes of memory, {free} are free: {missing} missing")
-            }
-            Good::Disk => {
-                write!(f, "needs {needed} bytes of disk, {free} are free: {missing} missing")
-            }
-            Good::DesktopSlots => {
-                write!(f, "needs {needed} desktop slots, {free} are free: {missing} missing")
-            }
-            Good::GpuAbsent => {
-                write!(
-                    f,
-                    "needs {needed} gpus of the vendor, the wolf has {free}: {missing} missing"
-                )
-            }
-            Good::GpuModel => {
-                write!(
-                    f,
-                    "needs {needed} gpus of the models, the wolf has {free}: {missing} missing"
-                )
-            }
-            Good::GpuMemory => write!(
-                f,
-                "needs {needed} gpus with the least memory, the wolf has {free}: {missing} missing"
-            ),
-            Good::GpuBusy => write!(
-                f,
-                "needs {needed} of free gpus (whole devices, or thousandths of one), {free} are free: {missing} missing"
-            ),
-        }
-    }
+    /// Hardware encoder sessions; `None` for none.
+    pub encoder: Option<EncoderDemand>,
 }

@@ -14,14 +14,14 @@ fn wolf() -> WolfId {
 }
 
 fn guard(highest_epoch: i64) -> Admission {
-    let device =
-        |id: &str| Device { id: id.into(), vendor: None, model: String::new(), memory_bytes: None };
+    let device = |id: &str| Device { id: id.into(), ..Device::default() };
     let capacity = Capacity {
         cpu_milli: Some(4_000),
         memory_bytes: Some(8),
         disk_bytes: None,
         desktop_slots: 2,
         devices: vec![device("gpu-0"), device("gpu-1")],
+        ..Capacity::default()
     };
     Admission::new(wolf(), capacity, highest_epoch)
 }
@@ -195,6 +195,7 @@ fn any_step() -> impl Strategy<Value = Step> {
                     grant: Grant {
                         share_milli: if gpus.is_empty() { 0 } else { share },
                         devices: gpus.into_iter().map(str::to_owned).collect(),
+                        encoder: None,
                     },
                 };
                 Step::Admit(Box::new(claim))

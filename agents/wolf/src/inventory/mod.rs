@@ -102,8 +102,10 @@ impl Inventory {
                     vendor: Some(gpu.vendor.into()),
                     model: gpu.model.clone(),
                     memory_bytes: gpu.memory_bytes,
+                    ..Device::default()
                 })
                 .collect(),
+            encoder_sessions: None,
         }
     }
 

@@ -6,7 +6,7 @@ use wolfpack_proto::agent::v1::{
     ContainerState as ProtoState, ContainerStatus, CreateSandboxRequest,
 };
 use wolfpack_proto::scheduler::v1::{Reservation, ReservationState as ProtoReservationState};
-use wolfpack_types::capacity::{Grant, Holding};
+use wolfpack_types::capacity::{EncoderGrant, Grant, Holding};
 use wolfpack_types::{
     ExecutionId, Fault, ProjectId, Reason, ReservationId, ReservationState, SandboxId, WolfId,
 };
@@ -53,6 +53,10 @@ fn reserved(reservation: Reservation) -> Result<Reserved, Fault> {
     };
     let resources = reservation.resources.unwrap_or_default();
     let share_milli = if reservation.gpu_ids.is_empty() { 0 } else { reservation.gpu_share_milli };
+    let encoder = (reservation.encoder_sessions > 0).then(|| EncoderGrant {
+        device: reservation.encoder_gpu_id.clone(),
+        sessions: reservation.encoder_sessions,
+    });
     Ok(Reserved {
         id: ReservationId::from_name(&reservation.name)?,
         state,
@@ -65,7 +69,7 @@ fn reserved(reservation: Reservation) -> Result<Reserved, Fault> {
                 memory_bytes: resources.memory_bytes.unwrap_or(0),
                 disk_bytes: resources.disk_bytes.unwrap_or(0),
                 desktop: reservation.desktop,
-                grant: Grant { devices: reservation.gpu_ids, share_milli },
+                grant: Grant { devices: reservation.gpu_ids, share_milli, encoder },
             },
             pids: resources.pids.unwrap_or(0),
         },

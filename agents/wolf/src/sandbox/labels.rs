@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use wolfpack_types::capacity::{Grant, Holding};
+use wolfpack_types::capacity::{EncoderGrant, Grant, Holding};
 use wolfpack_types::{ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
 
 /// The sandbox's id.
@@ -63,6 +63,8 @@ struct GoodsLabel {
     gpus: Vec<String>,
     #[serde(default)]
     gpu_share_milli: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoder: Option<EncoderGrant>,
 }
 
 /// Writes identity and goods as labels.
@@ -76,6 +78,7 @@ pub fn write(identity: &Identity, goods: &Goods) -> BTreeMap<String, String> {
         desktop: goods.holding.desktop,
         gpus: goods.holding.grant.devices.clone(),
         gpu_share_milli: goods.holding.grant.share_milli,
+        encoder: goods.holding.grant.encoder.clone(),
     };
     [
         (WOLF, identity.wolf.to_string()),
@@ -111,7 +114,11 @@ pub fn read(labels: &BTreeMap<String, String>) -> Option<(Identity, Goods)> {
             memory_bytes: label.memory_bytes,
             disk_bytes: label.disk_bytes,
             desktop: label.desktop,
-            grant: Grant { devices: label.gpus, share_milli: label.gpu_share_milli },
+            grant: Grant {
+                devices: label.gpus,
+                share_milli: label.gpu_share_milli,
+                encoder: label.encoder,
+            },
         },
         pids: label.pids,
     };
@@ -150,12 +157,18 @@ mod tests {
         fn what_is_written_is_read_back(
             cpu_milli: u64, memory_bytes: u64, disk_bytes: u64, pids: u32, desktop: bool,
             devices in prop::collection::vec("[ -~]{1,40}", 0..4), share_milli in 0u32..=1000,
+            encoder in prop::option::of(("[ -~]{1,40}", any::<u32>())),
         ) {
             let identity = identity();
             let goods = Goods {
                 holding: Holding {
                     cpu_milli, memory_bytes, disk_bytes, desktop,
-                    grant: Grant { devices, share_milli },
+                    grant: Grant {
+                        devices,
+                        share_milli,
+                        encoder: encoder
+                            .map(|(device, sessions)| EncoderGrant { device, sessions }),
+                    },
                 },
                 pids,
             };

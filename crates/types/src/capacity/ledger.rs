@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Capacity, Demand, Device, Good, GpuDemand, Shortage, WHOLE_MILLI};
+use super::{Capacity, Demand, Device, EncoderGrant, Good, Shortage, WHOLE_MILLI};
 use crate::id::ReservationId;
 
 /// The devices a demand was given.
@@ -12,6 +12,17 @@ pub struct Grant {
     pub devices: Vec<String>,
     /// The part of each in thousandths; zero without devices.
     pub share_milli: u32,
+    /// Hardware encoder sessions; `None` for none. Their device is one of
+    /// `devices` when there are any; otherwise it is lent for encoding alone.
+    pub encoder: Option<EncoderGrant>,
+}
+
+impl Grant {
+    /// Whether the encoder's device is none of its own, but lent.
+    #[must_use]
+    pub fn borrows(&self) -> Option<&EncoderGrant> {
+        self.encoder.as_ref().filter(|encoder| !self.devices.contains(&encoder.device))
+    }
 }
 
 /// Exact amounts that one key holds.
@@ -56,6 +67,8 @@ pub struct Free {
     pub desktop_slots: u64,
     /// Thousandths of devices, summed; good for a score, never for a decision.
     pub gpu_milli: u64,
+    /// Encoder sessions, summed; good for a score, never for a decision.
+    pub encoder_sessions: u64,
 }
 
 /// Who holds what of one host. Pure bookkeeping: the same calls in the same
@@ -70,6 +83,11 @@ pub struct Ledger<K: Ord = ReservationId> {
     desktops: u64,
     /// By device id, also of devices that are no longer there.
     devices: BTreeMap<String, u64>,
+    /// Encoder sessions by device id.
+    encoders: BTreeMap<String, u64>,
+    /// Holders that borrow a device for encoding alone, by device id. A device
+    /// that is lent is not wholly free.
+    borrowers: BTreeMap<String, u64>,
 }
 
 impl<K: Ord + Clone> Ledger<K> {
@@ -84,6 +102,8 @@ impl<K: Ord + Clone> Ledger<K> {
             disk_bytes: 0,
             desktops: 0,
             devices: BTreeMap::new(),
+            encoders: BTreeMap::new(),
+            borrowers: BTreeMap::new(),
         }
     }
 
@@ -140,6 +160,14 @@ impl<K: Ord + Clone> Ledger<K> {
                 let needed = holding.grant.devices.len() as u64;
                 return Err(Shortage { good: Good::GpuAbsent, needed, free: Some(index as u64) });
             };
+            if device.unhealthy {
+                let needed = holding.grant.devices.len() as u64;
+                return Err(Shortage {
+                    good: Good::GpuUnhealthy,
+                    needed,
+                    free: Some(index as u64),
+                });
+            }
             let free = self.device_free(device);
             if free < share || holding.grant.devices[..index].contains(id) {
                 return Err(Shortage {
@@ -149,6 +177,7 @@ impl<K: Ord + Clone> Ledger<K> {
                 });
             }
         }
+        self.check_encoder(&holding.grant)?;
         self.adopt(key, holding.clone());
         Ok(())
     }
@@ -164,6 +193,13 @@ impl<K: Ord + Clone> Ledger<K> {
         for id in &holding.grant.devices {
             *self.devices.entry(id.clone()).or_default() += u64::from(holding.grant.share_milli);
         }
+        if let Some(encoder) = &holding.grant.encoder {
+            *self.encoders.entry(encoder.device.clone()).or_default() +=
+                u64::from(encoder.sessions);
+        }
+        if let Some(lent) = holding.grant.borrows() {
+            *self.borrowers.entry(lent.device.clone()).or_default() += 1;
+        }
         self.holdings.insert(key, holding);
     }
 
@@ -175,15 +211,13 @@ impl<K: Ord + Clone> Ledger<K> {
         self.disk_bytes -= holding.disk_bytes;
         self.desktops -= u64::from(holding.desktop);
         for id in &holding.grant.devices {
-            let left = self
-                .devices
-                .get(id)
-                .map_or(0, |used| used.saturating_sub(u64::from(holding.grant.share_milli)));
-            if left == 0 {
-                self.devices.remove(id);
-            } else {
-                self.devices.insert(id.clone(), left);
-            }
+            less(&mut self.devices, id, u64::from(holding.grant.share_milli));
+        }
+        if let Some(encoder) = &holding.grant.encoder {
+            less(&mut self.encoders, &encoder.device, u64::from(encoder.sessions));
+        }
+        if let Some(lent) = holding.grant.borrows() {
+            less(&mut self.borrowers, &lent.device, 1);
         }
         Some(holding)
     }
@@ -200,7 +234,7 @@ impl<K: Ord + Clone> Ledger<K> {
     /// The first good that is short.
     pub fn fit(&self, demand: &Demand) -> Result<Grant, Shortage> {
         self.goods_short(demand.cpu_milli, demand.memory_bytes, demand.disk_bytes, demand.desktop)?;
-        demand.gpu.as_ref().map_or_else(|| Ok(Grant::default()), |gpu| self.choose(gpu))
+        self.choose(demand)
     }
 
     /// What is free.
@@ -212,7 +246,8 @@ impl<K: Ord + Clone> Ledger<K> {
             memory_bytes: left(self.capacity.memory_bytes, self.memory_bytes),
             disk_bytes: left(self.capacity.disk_bytes, self.disk_bytes),
             desktop_slots: u64::from(self.capacity.desktop_slots).saturating_sub(self.desktops),
-            gpu_milli: self.capacity.devices.iter().map(|device| self.device_free(device)).sum(),
+            gpu_milli: self.healthy().map(|device| self.device_free(device)).sum(),
+            encoder_sessions: self.encoder_free_in_all(),
         }
     }
 
@@ -224,9 +259,20 @@ impl<K: Ord + Clone> Ledger<K> {
         Some(self.device_free(device))
     }
 
-    fn device_free(&self, device: &Device) -> u64 {
+    pub(super) fn healthy(&self) -> impl Iterator<Item = &Device> {
+        self.capacity.devices.iter().filter(|device| !device.unhealthy)
+    }
+
+    pub(super) fn device_free(&self, device: &Device) -> u64 {
         let used = self.devices.get(&device.id).copied().unwrap_or(0);
-        u64::from(WHOLE_MILLI).saturating_sub(used)
+        // Lent for encoding: it can be shared still, but is nobody's wholly.
+        let lent = u64::from(self.borrowers.contains_key(&device.id));
+        u64::from(WHOLE_MILLI).saturating_sub(used.max(lent))
+    }
+
+    /// Encoder sessions that are held of a device.
+    pub(super) fn encoders_used(&self, id: &str) -> u64 {
+        self.encoders.get(id).copied().unwrap_or(0)
     }
 
     fn goods_short(&self, cpu: u64, memory: u64, disk: u64, desktop: bool) -> Result<(), Shortage> {
@@ -243,49 +289,15 @@ impl<K: Ord + Clone> Ledger<K> {
         check(Good::Disk, disk, free.disk_bytes)?;
         check(Good::DesktopSlots, u64::from(desktop), Some(free.desktop_slots))
     }
+}
 
-    /// Devices for a demand: of those that qualify the fullest that still has
-    /// room, then the one with least memory, then by id, so that large devices
-    /// and whole devices stay free.
-    fn choose(&self, demand: &GpuDemand) -> Result<Grant, Shortage> {
-        let needed = u64::from(demand.count);
-        let enough = |good: Good, devices: &[&Device]| {
-            let have = devices.len() as u64;
-            if have < needed { Err(Shortage { good, needed, free: Some(have) }) } else { Ok(()) }
-        };
-        let mut devices: Vec<&Device> = self
-            .capacity
-            .devices
-            .iter()
-            .filter(|device| demand.vendor.is_none() || device.vendor == demand.vendor)
-            .collect();
-        enough(Good::GpuAbsent, &devices)?;
-        devices.retain(|device| {
-            demand.models.is_empty()
-                || demand.models.iter().any(|model| model.eq_ignore_ascii_case(&device.model))
-        });
-        enough(Good::GpuModel, &devices)?;
-        devices.retain(|device| {
-            demand.min_memory_bytes == 0
-                || device.memory_bytes.is_some_and(|memory| memory >= demand.min_memory_bytes)
-        });
-        enough(Good::GpuMemory, &devices)?;
-
-        let share = u64::from(demand.share_milli);
-        let largest = devices.iter().map(|device| self.device_free(device)).max().unwrap_or(0);
-        devices.retain(|device| self.device_free(device) >= share);
-        if demand.share_milli < WHOLE_MILLI && devices.is_empty() {
-            return Err(Shortage { good: Good::GpuBusy, needed: share, free: Some(largest) });
-        }
-        enough(Good::GpuBusy, &devices)?;
-        devices.sort_by_key(|device| {
-            (self.device_free(device), device.memory_bytes.unwrap_or(u64::MAX), device.id.as_str())
-        });
-        devices.truncate(demand.count as usize);
-        Ok(Grant {
-            devices: devices.into_iter().map(|device| device.id.clone()).collect(),
-            share_milli: demand.share_milli,
-        })
+/// Takes an amount off an entry; one of which nothing is left goes.
+fn less(amounts: &mut BTreeMap<String, u64>, id: &str, amount: u64) {
+    let left = amounts.get(id).map_or(0, |used| used.saturating_sub(amount));
+    if left == 0 {
+        amounts.remove(id);
+    } else {
+        amounts.insert(id.to_owned(), left);
     }
 }
 

@@ -1,9 +1,17 @@
-use super::super::{Capacity, Demand, Device, Good, GpuDemand, GpuVendor, Shortage};
+use super::super::{
+    Capacity, Demand, Device, EncoderCodec, EncoderDemand, Good, GpuDemand, GpuVendor, Shortage,
+};
 use super::*;
 use proptest::prelude::*;
 
 fn device(id: usize, vendor: Option<GpuVendor>, model: &str, memory: Option<u64>) -> Device {
-    Device { id: format!("gpu-{id}"), vendor, model: model.to_owned(), memory_bytes: memory }
+    Device {
+        id: format!("gpu-{id}"),
+        vendor,
+        model: model.to_owned(),
+        memory_bytes: memory,
+        ..Device::default()
+    }
 }
 
 fn two_devices() -> Ledger<u32> {
@@ -16,6 +24,7 @@ fn two_devices() -> Ledger<u32> {
             device(0, Some(GpuVendor::Nvidia), "A", Some(10)),
             device(1, Some(GpuVendor::Nvidia), "A", Some(10)),
         ],
+        encoder_sessions: None,
     })
 }
 
@@ -28,7 +37,7 @@ fn halves_of_two_devices_are_not_one_of_eight_tenths() {
     let mut ledger = two_devices();
     let halves = ["gpu-0", "gpu-1"];
     for (key, id) in halves.iter().enumerate() {
-        let grant = Grant { devices: vec![(*id).to_owned()], share_milli: 500 };
+        let grant = Grant { devices: vec![(*id).to_owned()], share_milli: 500, encoder: None };
         ledger.adopt(u32::try_from(key).unwrap(), Holding { grant, ..Holding::default() });
     }
     let shortage = ledger.try_take(9, &gpu(GpuDemand::share(800))).unwrap_err();
@@ -91,7 +100,11 @@ fn a_repeated_key_takes_once() {
 fn exact_devices_of_another_ledger_are_checked() {
     let mut ledger = two_devices();
     let hold = |devices: &[&str], share_milli| Holding {
-        grant: Grant { devices: devices.iter().map(|id| (*id).to_owned()).collect(), share_milli },
+        grant: Grant {
+            devices: devices.iter().map(|id| (*id).to_owned()).collect(),
+            share_milli,
+            encoder: None,
+        },
         ..Holding::default()
     };
     assert_eq!(ledger.try_hold(1, &hold(&["gpu-7"], 1000)).unwrap_err().good, Good::GpuAbsent);
@@ -103,6 +116,90 @@ fn exact_devices_of_another_ledger_are_checked() {
     ledger.try_hold(1, &hold(&["gpu-0"], 600)).unwrap();
     assert_eq!(ledger.try_hold(2, &hold(&["gpu-0"], 600)).unwrap_err().good, Good::GpuBusy);
     ledger.try_hold(2, &hold(&["gpu-1"], 600)).unwrap();
+}
+
+fn encoders(sessions: u32, pool: Option<u32>) -> Ledger<u32> {
+    let mut capacity = two_devices().capacity().clone();
+    for device in &mut capacity.devices {
+        device.encoder_sessions = Some(sessions);
+        device.encoder_pooled = pool.is_some();
+        device.encoder_codecs = vec![EncoderCodec::H264];
+    }
+    Ledger::new(Capacity { encoder_sessions: pool, ..capacity })
+}
+
+fn encoder(encoder: EncoderDemand) -> Demand {
+    Demand { encoder: Some(encoder), ..Demand::default() }
+}
+
+#[test]
+fn one_session_more_than_there_is_is_refused_with_its_reason() {
+    // Two devices of eight sessions each, which the driver counts as eight.
+    let mut ledger = encoders(8, Some(8));
+    let one = encoder(EncoderDemand::required(1));
+    for key in 0..8 {
+        ledger.try_take(key, &one).unwrap();
+    }
+    let refused = ledger.try_take(8, &one).unwrap_err();
+    assert_eq!(refused, Shortage { good: Good::EncodersBusy, needed: 1, free: Some(0) });
+    let soft = ledger.try_take(9, &encoder(EncoderDemand::preferred(1))).unwrap();
+    assert_eq!(soft.encoder, None, "it encodes on the cpu");
+    ledger.give_back(&3).unwrap();
+    assert!(ledger.try_take(8, &one).unwrap().encoder.is_some());
+
+    let mut unpooled = encoders(2, None);
+    for key in 0..4 {
+        unpooled.try_take(key, &one).unwrap();
+    }
+    assert_eq!(unpooled.try_take(4, &one).unwrap_err().good, Good::EncodersBusy);
+}
+
+#[test]
+fn sessions_are_of_one_device_and_of_the_right_codec() {
+    let ledger = encoders(2, None);
+    let three = ledger.shortage(&encoder(EncoderDemand::required(3))).unwrap();
+    assert_eq!(three, Shortage { good: Good::EncoderAbsent, needed: 3, free: Some(2) });
+    let av1 = EncoderDemand { codec: Some(EncoderCodec::Av1), ..EncoderDemand::required(1) };
+    assert_eq!(ledger.shortage(&encoder(av1)).unwrap().good, Good::EncoderAbsent);
+    let unknown = two_devices().shortage(&encoder(EncoderDemand::required(1))).unwrap();
+    assert_eq!(unknown.good, Good::EncoderAbsent, "unknown sessions are none");
+}
+
+#[test]
+fn an_encoder_is_of_the_sandboxs_own_gpu_and_one_that_is_held_wholly_is_not_lent() {
+    let mut ledger = encoders(4, None);
+    let wanted = Some(EncoderDemand::required(1));
+    let own = Demand { encoder: wanted, ..gpu(GpuDemand::whole(1)) };
+    let grant = ledger.try_take(1, &own).unwrap();
+    assert_eq!(grant.encoder.as_ref().unwrap().device, grant.devices[0]);
+    let lent = ledger.try_take(2, &encoder(EncoderDemand::required(1))).unwrap();
+    let lent = lent.encoder.unwrap().device;
+    assert_ne!(lent, grant.devices[0], "that one is held wholly");
+    // What is lent is nobody's wholly, but can be shared.
+    assert_eq!(ledger.shortage(&gpu(GpuDemand::whole(1))).unwrap().good, Good::GpuBusy);
+    assert_eq!(ledger.fit(&gpu(GpuDemand::share(900))).unwrap().devices, [lent]);
+    let more = ledger.try_take(3, &encoder(EncoderDemand::required(4))).unwrap_err();
+    assert_eq!(more, Shortage { good: Good::EncodersBusy, needed: 4, free: Some(3) });
+}
+
+#[test]
+fn what_failed_gets_nothing_new_and_keeps_what_it_has() {
+    let mut ledger = encoders(4, None);
+    let share = Demand { encoder: Some(EncoderDemand::required(1)), ..gpu(GpuDemand::share(100)) };
+    let held = ledger.try_take(1, &share).unwrap();
+    let mut capacity = ledger.capacity().clone();
+    for device in &mut capacity.devices {
+        device.unhealthy = true;
+    }
+    ledger.set_capacity(capacity);
+    let refused = ledger.shortage(&gpu(GpuDemand::whole(1))).unwrap();
+    assert_eq!(refused, Shortage { good: Good::GpuUnhealthy, needed: 1, free: Some(0) });
+    let lent = ledger.shortage(&encoder(EncoderDemand::required(1))).unwrap();
+    assert_eq!(lent.good, Good::GpuUnhealthy);
+    let exact = Holding { grant: held.clone(), ..Holding::default() };
+    assert_eq!(ledger.try_hold(2, &exact).unwrap_err().good, Good::GpuUnhealthy);
+    assert_eq!(ledger.holdings()[&1].grant, held);
+    assert_eq!((ledger.free().gpu_milli, ledger.free().encoder_sessions), (0, 0));
 }
 
 #[test]
@@ -126,29 +223,60 @@ fn any_vendor() -> impl Strategy<Value = Option<GpuVendor>> {
     prop::sample::select(vec![None, Some(GpuVendor::Nvidia), Some(GpuVendor::Amd)])
 }
 
-fn any_capacity() -> impl Strategy<Value = Capacity> {
-    let devices = prop::collection::vec(
-        (any_vendor(), prop::sample::select(vec!["A", "B"]), prop::option::of(1u64..4)),
-        0..4,
+fn any_device() -> impl Strategy<Value = Device> {
+    let encoder = (
+        prop::option::of(0u32..4),
+        any::<bool>(),
+        prop::sample::subsequence(vec![EncoderCodec::H264, EncoderCodec::Av1], 0..=2),
+        prop::bool::weighted(0.2),
     );
+    (any_vendor(), prop::sample::select(vec!["A", "B"]), prop::option::of(1u64..4), encoder)
+        .prop_map(|(vendor, model, memory, (sessions, pooled, codecs, unhealthy))| Device {
+            encoder_sessions: sessions,
+            encoder_pooled: pooled,
+            encoder_codecs: codecs,
+            unhealthy,
+            ..device(0, vendor, model, memory)
+        })
+}
+
+fn any_capacity() -> impl Strategy<Value = Capacity> {
     (
         prop::option::of(0u64..8),
         prop::option::of(0u64..8),
         prop::option::of(0u64..4),
         0u32..3,
-        devices,
+        prop::collection::vec(any_device(), 0..4),
+        prop::option::of(0u32..6),
     )
-        .prop_map(|(cpu_milli, memory_bytes, disk_bytes, desktop_slots, devices)| Capacity {
-            cpu_milli,
-            memory_bytes,
-            disk_bytes,
-            desktop_slots,
-            devices: devices
-                .into_iter()
-                .enumerate()
-                .map(|(id, (vendor, model, memory))| device(id, vendor, model, memory))
-                .collect(),
+        .prop_map(|(cpu_milli, memory_bytes, disk_bytes, desktop_slots, devices, pool)| {
+            Capacity {
+                cpu_milli,
+                memory_bytes,
+                disk_bytes,
+                desktop_slots,
+                devices: devices
+                    .into_iter()
+                    .enumerate()
+                    .map(|(id, device)| Device { id: format!("gpu-{id}"), ..device })
+                    .collect(),
+                encoder_sessions: pool,
+            }
         })
+}
+
+fn any_encoder() -> impl Strategy<Value = EncoderDemand> {
+    let codec = prop::sample::select(vec![
+        None,
+        Some(EncoderCodec::H264),
+        Some(EncoderCodec::Hevc),
+        Some(EncoderCodec::Av1),
+    ]);
+    (1u32..4, codec, any::<bool>()).prop_map(|(sessions, codec, required)| EncoderDemand {
+        sessions,
+        codec,
+        required,
+    })
 }
 
 fn any_gpu() -> impl Strategy<Value = GpuDemand> {
@@ -167,16 +295,23 @@ fn any_gpu() -> impl Strategy<Value = GpuDemand> {
 }
 
 fn any_demand() -> impl Strategy<Value = Demand> {
-    (0u64..5, 0u64..5, 0u64..3, any::<bool>(), prop::option::of(any_gpu())).prop_map(
-        |(cpu_milli, memory_bytes, disk_bytes, desktop, gpu)| Demand {
+    (
+        0u64..5,
+        0u64..5,
+        0u64..3,
+        any::<bool>(),
+        prop::option::of(any_gpu()),
+        prop::option::of(any_encoder()),
+    )
+        .prop_map(|(cpu_milli, memory_bytes, disk_bytes, desktop, gpu, encoder)| Demand {
             cpu_milli,
             memory_bytes,
             disk_bytes,
             pids: 1,
             desktop,
             gpu,
-        },
-    )
+            encoder,
+        })
 }
 
 fn any_steps() -> impl Strategy<Value = Vec<Step>> {
@@ -205,15 +340,16 @@ fn brute_force(ledger: &Ledger<u32>, demand: &Demand) -> bool {
     {
         return false;
     }
-    let Some(gpu) = &demand.gpu else { return true };
-    let used = |id: &str| {
-        ledger
-            .holdings()
-            .values()
-            .filter(|held| held.grant.devices.iter().any(|device| device == id))
-            .map(|held| held.grant.share_milli)
-            .sum::<u32>()
+    let wanted = demand.encoder.filter(|encoder| encoder.required);
+    let Some(gpu) = &demand.gpu else {
+        return wanted.is_none_or(|wanted| {
+            let mut devices = capacity.devices.iter();
+            devices.any(|device| {
+                shares_used(ledger, &device.id) < 1000 && encodes(ledger, device, &wanted)
+            })
+        });
     };
+    let used = |id: &str| shares_used(ledger, id).max(u32::from(is_lent(ledger, id)));
     (0u32..1 << capacity.devices.len()).any(|set| {
         let chosen: Vec<&Device> = capacity
             .devices
@@ -229,8 +365,42 @@ fn brute_force(ledger: &Ledger<u32>, demand: &Demand) -> bool {
                     && (gpu.min_memory_bytes == 0
                         || device.memory_bytes.unwrap_or(0) >= gpu.min_memory_bytes)
                     && used(&device.id) + gpu.share_milli <= 1000
+                    && !device.unhealthy
             })
+            && wanted
+                .is_none_or(|wanted| chosen.iter().any(|device| encodes(ledger, device, &wanted)))
     })
+}
+
+fn shares_used(ledger: &Ledger<u32>, id: &str) -> u32 {
+    let holdings = ledger.holdings().values();
+    let of_it = holdings.filter(|held| held.grant.devices.iter().any(|device| device == id));
+    of_it.map(|held| held.grant.share_milli).sum()
+}
+
+fn is_lent(ledger: &Ledger<u32>, id: &str) -> bool {
+    ledger
+        .holdings()
+        .values()
+        .any(|held| held.grant.borrows().is_some_and(|lent| lent.device == id))
+}
+
+fn sessions_used(ledger: &Ledger<u32>, counts: impl Fn(&str) -> bool) -> u32 {
+    let grants = ledger.holdings().values().filter_map(|held| held.grant.encoder.as_ref());
+    grants.filter(|encoder| counts(&encoder.device)).map(|encoder| encoder.sessions).sum()
+}
+
+fn encodes(ledger: &Ledger<u32>, device: &Device, wanted: &EncoderDemand) -> bool {
+    let capacity = ledger.capacity();
+    let pooled = |id: &str| capacity.devices.iter().any(|d| d.id == id && d.encoder_pooled);
+    !device.unhealthy
+        && wanted.codec.is_none_or(|codec| device.encoder_codecs.contains(&codec))
+        && sessions_used(ledger, |id| id == device.id) + wanted.sessions
+            <= device.encoder_sessions.unwrap_or(0)
+        && (!device.encoder_pooled
+            || capacity
+                .encoder_sessions
+                .is_none_or(|pool| sessions_used(ledger, pooled) + wanted.sessions <= pool))
 }
 
 fn within_capacity(ledger: &Ledger<u32>) -> Result<(), TestCaseError> {
@@ -241,14 +411,25 @@ fn within_capacity(ledger: &Ledger<u32>) -> Result<(), TestCaseError> {
     prop_assert!(sum(|held| held.disk_bytes) <= capacity.disk_bytes.unwrap_or(0));
     prop_assert!(sum(|held| u64::from(held.desktop)) <= u64::from(capacity.desktop_slots));
     for device in &capacity.devices {
-        let used: u32 = ledger
+        let used = shares_used(ledger, &device.id);
+        prop_assert!(used <= 1000, "{} is held {used} milli", device.id);
+        let gone = used.max(u32::from(is_lent(ledger, &device.id)));
+        prop_assert_eq!(ledger.free_share(&device.id), Some(u64::from(1000 - gone)));
+        let sessions = sessions_used(ledger, |id| id == device.id);
+        prop_assert!(sessions <= device.encoder_sessions.unwrap_or(0));
+        let whole = ledger
             .holdings()
             .values()
-            .filter(|held| held.grant.devices.contains(&device.id))
-            .map(|held| held.grant.share_milli)
-            .sum();
-        prop_assert!(used <= 1000, "{} is held {used} milli", device.id);
-        prop_assert_eq!(ledger.free_share(&device.id), Some(u64::from(1000 - used)));
+            .any(|held| held.grant.share_milli == 1000 && held.grant.devices.contains(&device.id));
+        prop_assert!(!(whole && is_lent(ledger, &device.id)), "{} is whole and lent", device.id);
+    }
+    if let Some(pool) = capacity.encoder_sessions {
+        let pooled = |id: &str| capacity.devices.iter().any(|d| d.id == id && d.encoder_pooled);
+        prop_assert!(sessions_used(ledger, pooled) <= pool);
+    }
+    for held in ledger.holdings().values() {
+        let lent = held.grant.borrows().is_some();
+        prop_assert!(!lent || held.grant.devices.is_empty(), "it encodes on a device of its own");
     }
     Ok(())
 }
@@ -271,6 +452,8 @@ proptest! {
                     if let (Ok(grant), false) = (&taken, held) {
                         let count = demand.gpu.as_ref().map_or(0, |gpu| gpu.count as usize);
                         prop_assert_eq!(grant.devices.len(), count);
+                        let required = demand.encoder.is_some_and(|wanted| wanted.required);
+                        prop_assert!(grant.encoder.is_some() || !required);
                     }
                     if let Err(shortage) = taken {
                         prop_assert!(shortage.missing() > 0);
@@ -303,6 +486,8 @@ proptest! {
         }
         prop_assert_eq!(ledger.free(), snapshot.free());
         prop_assert_eq!(&ledger.devices, &snapshot.devices);
+        prop_assert_eq!(&ledger.encoders, &snapshot.encoders);
+        prop_assert_eq!(&ledger.borrowers, &snapshot.borrowers);
         prop_assert_eq!(ledger.holdings(), snapshot.holdings());
     }
 

@@ -80,7 +80,7 @@ impl Host {
             memory_bytes: Some(4 << 30),
             disk_bytes: Some(1 << 40),
             desktop_slots: 1,
-            devices: Vec::new(),
+            ..Capacity::default()
         };
         let epoch_file = EpochFile::in_dir(self.dir.path());
         let epoch = epoch_file.read().unwrap();
