@@ -45,6 +45,10 @@ impl Target {
     pub const RUNTIME: &'static str = "runtime";
     /// A sandbox's `SandboxAgentService`, over its own tunnel.
     pub const AGENT: &'static str = "agent";
+    /// A wolf's games-on-whales Wolf: its HTTP API, as it is.
+    pub const WOLF_API: &'static str = "wolf-api";
+    /// A wolf's moonlight-web: HTTP and WebSockets, as they are.
+    pub const MOONLIGHT_WEB: &'static str = "moonlight-web";
     /// The family `sandbox-agent:{id}`: a sandbox's agent, over its wolf's tunnel.
     pub const SANDBOX_AGENT: &'static str = "sandbox-agent";
 
