@@ -2,3 +2,7 @@
 //! one: what stands around it is read, its networks are planned so that they
 //! never overlap what is there, the place is prepared, dockerd is run and
 //! watched, and names are resolved for its containers.
+
+pub mod dns;
+pub mod outer;
+pub mod plan;

@@ -46,6 +46,10 @@ pub struct NestedEngine {
     /// quota, or when there is no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
+    /// Networks that are in use around the wolf and must stay reachable from
+    /// inside; this engine's own must overlap none of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub avoid: Vec<ipnet::Ipv4Net>,
 }
 
 /// One boot of a sandbox.
