@@ -6,3 +6,5 @@
 pub mod dns;
 pub mod outer;
 pub mod plan;
+pub mod daemon;
+pub mod place;
