@@ -166,6 +166,33 @@ pub(crate) const ROWS: &[Row] = &[
         Users(NotFound),
         r#"{"sandbox":"{sandbox}","text":"x"}"#,
     ),
+    // That sandbox has no Docker.
+    (
+        "/wolfpack.sandbox.v1.ContainerService/ListContainers",
+        UsersExpect(NotFound, tonic::Code::FailedPrecondition),
+        r#"{"sandbox":"{sandbox}"}"#,
+    ),
+    // No agent runs for that wolf: its owner is told that it is away.
+    (
+        "/wolfpack.sandbox.v1.ImageService/ListImages",
+        UsersExpect(NotFound, tonic::Code::Unavailable),
+        r#"{"wolf":"{wolf}"}"#,
+    ),
+    (
+        "/wolfpack.sandbox.v1.ImageService/LoadImage",
+        UsersExpect(NotFound, tonic::Code::Unavailable),
+        r#"{"start":{"wolf":"{wolf}","load":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","sizeBytes":"1"}}}"#,
+    ),
+    (
+        "/wolfpack.sandbox.v1.ImageService/RemoveImage",
+        UsersExpect(NotFound, tonic::Code::Unavailable),
+        r#"{"wolf":"{wolf}","reference":"debian:latest"}"#,
+    ),
+    (
+        "/wolfpack.sandbox.v1.DoctorService/CheckWolf",
+        UsersExpect(NotFound, tonic::Code::Unavailable),
+        r#"{"wolf":"{wolf}"}"#,
+    ),
     // Last, since the owner's call ends the sandbox.
     (
         "/wolfpack.sandbox.v1.SandboxService/DeleteSandbox",
@@ -178,6 +205,12 @@ pub(crate) const ROWS: &[Row] = &[
     ("/wolfpack.agent.v1.WolfRuntimeService/ListSandboxes", Internal, "{}"),
     ("/wolfpack.agent.v1.WolfRuntimeService/WatchSandboxes", Internal, "{}"),
     ("/wolfpack.agent.v1.WolfRuntimeService/StreamLogs", Internal, "{}"),
+    ("/wolfpack.agent.v1.WolfImageService/ListImages", Internal, "{}"),
+    ("/wolfpack.agent.v1.WolfImageService/LoadImage", Internal, "{}"),
+    ("/wolfpack.agent.v1.WolfImageService/RemoveImage", Internal, r#"{"reference":"x"}"#),
+    ("/wolfpack.agent.v1.WolfDoctorService/RunChecks", Internal, "{}"),
+    ("/wolfpack.agent.v1.WolfDoctorService/Echo", Internal, "{}"),
+    ("/wolfpack.agent.v1.ContainerService/ListContainers", Internal, r#"{"sandbox":"{sandbox}"}"#),
     ("/wolfpack.agent.v1.SandboxAgentService/GetStatus", Internal, "{}"),
     ("/wolfpack.agent.v1.SandboxAgentService/Exec", Internal, r#"{"start":{"argv":["true"]}}"#),
     ("/wolfpack.agent.v1.SandboxAgentService/GetScreenshot", Internal, "{}"),

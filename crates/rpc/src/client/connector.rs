@@ -37,10 +37,22 @@ impl HandshakeError {
     /// What a user can do something about, in one of the words of
     /// [`super::response::TLS`]; `None` for the rest.
     pub(crate) fn kind(&self) -> Option<&'static str> {
+        if matches!(
+            self.source.kind(),
+            io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+        ) {
+            return Some(NOT_TLS);
+        }
         let cause = self.source.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
         match cause? {
             rustls::Error::InvalidCertificate(fault) => match fault {
-                CertificateError::UnknownIssuer => Some(UNKNOWN_ISSUER),
+                // Another CA of the same name, such as that of another fleet,
+                // signs what ours cannot have signed.
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    Some(UNKNOWN_ISSUER)
+                }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     Some(CERTIFICATE_EXPIRED)
                 }

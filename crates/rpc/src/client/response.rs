@@ -31,7 +31,7 @@ pub const SELF_SIGNED: &str = "SELF_SIGNED";
 pub const NAME_DIFFERS: &str = "NAME_DIFFERS";
 /// Its certificate has ended, or the clocks differ.
 pub const CERTIFICATE_EXPIRED: &str = "CERTIFICATE_EXPIRED";
-/// It does not speak TLS.
+/// It does not speak TLS, or hangs up on it.
 pub const NOT_TLS: &str = "NOT_TLS";
 
 /// The deadline passed on our side.

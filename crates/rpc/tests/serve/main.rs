@@ -11,6 +11,7 @@ mod drain;
 mod hostile;
 mod limits;
 mod revoked;
+mod strangers;
 mod surface;
 mod tls;
 mod traces;

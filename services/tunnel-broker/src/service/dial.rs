@@ -14,6 +14,7 @@ use wolfpack_tunnel::protocol::encode;
 use wolfpack_tunnel::splice::{CallerStream, Link};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
+use super::audit::Audited;
 use super::dialing::{Dialing, Opened};
 use super::raw::Method;
 use crate::domain::access::may_dial;
@@ -46,7 +47,13 @@ impl DialMethod {
         check(&open).map_err(|status| from_status(&status))?;
         let endpoint = Endpoint::parse(&open.endpoint)?;
         let target = Target::parse(&open.target)?;
-        may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target)?;
+        let audited = Audited::of(&caller.principal, &endpoint, &target);
+        let allowed =
+            may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target);
+        if let (Err(fault), Some(audited)) = (&allowed, &audited) {
+            audited.refused(fault);
+        }
+        allowed?;
         let span = tracing::info_span!(
             "broker.dial",
             otel.kind = "internal",
@@ -56,39 +63,52 @@ impl DialMethod {
             connection_id = tracing::field::Empty,
             via = tracing::field::Empty,
         );
-        self.splice(caller, open, endpoint, target, stream).instrument(span).await
+        let dialing = self.dialing(caller, open, endpoint, target);
+        self.splice(dialing, audited, stream).instrument(span).await
     }
 
-    async fn splice(
+    fn dialing(
         &self,
         caller: &Caller,
         open: DialOpen,
         endpoint: Endpoint,
         target: Target,
-        stream: CallerStream,
-    ) -> Result<Response<Body>, Fault> {
-        let counted = self.broker.count()?;
-        let dialing = Dialing {
+    ) -> Dialing<'_> {
+        Dialing {
             broker: &self.broker,
             endpoint,
             target,
             deadline: tokio::time::Instant::now() + self.time_for(caller, &open),
             caller: caller.principal.to_string(),
             connection_id: uuid::Uuid::now_v7().simple().to_string(),
-            traceparent: trace_context::current_traceparent().unwrap_or_default(),
+            traceparent: String::new(),
             early_data: open.early_data,
-        };
+        }
+    }
+
+    async fn splice(
+        &self,
+        mut dialing: Dialing<'_>,
+        audited: Option<Audited>,
+        stream: CallerStream,
+    ) -> Result<Response<Body>, Fault> {
+        let counted = self.broker.count()?;
+        dialing.traceparent = trace_context::current_traceparent().unwrap_or_default();
         let Opened { session, permit, carry, via } = dialing.run().await?;
         let span = tracing::Span::current();
         span.record("connection_id", &dialing.connection_id).record("via", via);
         let metrics = self.metrics.clone();
         let key = Arc::new(std::sync::OnceLock::new());
         let (ends, own_key) = (session.clone(), key.clone());
+        let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
         let link = Link::new(self.broker.totals.clone(), move |end| {
             if let Some(key) = own_key.get() {
                 ends.forget(*key);
             }
             metrics.connection_ended(end.fault.as_ref());
+            if let Some(connection) = connection {
+                connection.ended(end.fault.as_ref());
+            }
             drop((counted, permit));
         });
         let _ = key.set(session.remember(&link.downgrade()));

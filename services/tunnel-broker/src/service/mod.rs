@@ -1,6 +1,7 @@
 //! The rpcs of the broker: check, then ask the state.
 
 mod attach;
+mod audit;
 mod carry;
 mod dial;
 mod dialing;

@@ -30,21 +30,23 @@ pub(crate) use targets::{Tcp, echo, silent, sink_then_send, talker};
 /// Long enough for anything that works.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Bearers that say who they are: `wp_{project}` and `sandbox.{id}.{project}`.
+/// Bearers that say who they are: `wp_{project}`, with `.admin` or `.platform`
+/// behind for those with more to say, and `sandbox.{id}.{project}`.
 #[derive(Default)]
 pub(crate) struct Bearers(pub(crate) Arc<Standings>);
 
 #[async_trait]
 impl Authority for Bearers {
     async fn api_key(&self, key: &str) -> Result<Principal, Fault> {
-        let project = key.strip_prefix("wp_").and_then(|id| ProjectId::parse(id).ok());
+        let (id, rank) = key.split_once('.').unwrap_or((key, ""));
+        let project = id.strip_prefix("wp_").and_then(|id| ProjectId::parse(id).ok());
         project
             .map(|project| Principal::User {
                 user: UserId::parse("someone").unwrap(),
                 key: ApiKeyId::parse("key").unwrap(),
                 project,
-                role: Role::Developer,
-                platform_admin: false,
+                role: if rank.is_empty() { Role::Developer } else { Role::Admin },
+                platform_admin: rank == "platform",
             })
             .ok_or_else(|| Fault::new(Reason::ApiKeyInvalid, "no such key"))
     }
