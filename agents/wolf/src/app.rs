@@ -31,6 +31,7 @@ use crate::relay::Target;
 use crate::runtime::{self, AgentDialer, NoBearers, POLICY, Runtime};
 use crate::sandbox::directory;
 use crate::setup::{self, Setup};
+use crate::targets;
 
 /// A wolf's agent that has joined and is about to run.
 pub struct App {
@@ -186,6 +187,8 @@ impl App {
                 root: self.root.clone(),
             }),
         );
+        let beside = targets::export(&mut tunnel, &self.config.targets)?;
+        supervisor.spawn("host-targets", targets::say(beside));
         let server = Server::builder(&context, POLICY, Arc::new(NoBearers))
             .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
             .add_service(WolfRuntimeServiceServer::new(Runtime::new(self.lifecycle.clone())))

@@ -11,6 +11,12 @@ use wolfpack_runtime::{HasTelemetry, TelemetryConfig};
 
 use crate::join::JoinToken;
 
+mod sandboxes;
+mod targets;
+
+pub use sandboxes::{DockerConfig, MountsConfig};
+pub use targets::TargetsConfig;
+
 /// The longest name the registry takes, in characters.
 const DISPLAY_NAME_LEN: usize = 128;
 /// The most labels the registry takes.
@@ -54,6 +60,12 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// What to tell the scheduler instead of what is measured.
     pub capacity: CapacityConfig,
+    /// What sandboxes may have of Docker.
+    pub docker: DockerConfig,
+    /// Which folders of the host sandboxes may see.
+    pub mounts: MountsConfig,
+    /// What runs beside the agent and is reached through its tunnel.
+    pub targets: TargetsConfig,
     /// Where `/metrics` and `/healthz` are served. Default: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Logs, traces, metrics.
@@ -115,6 +127,9 @@ impl Default for Config {
             display_name: String::new(),
             labels: BTreeMap::new(),
             capacity: CapacityConfig::default(),
+            docker: DockerConfig::default(),
+            mounts: MountsConfig::default(),
+            targets: TargetsConfig::default(),
             metrics: None,
             telemetry: TelemetryConfig::default(),
         }
@@ -234,6 +249,9 @@ impl Validate for Config {
             rule(JoinToken::parse(token).is_ok(), "join_token is not a join token: copy it whole");
         }
         faults.extend(self.server_authority().err());
+        faults.extend(self.docker.faults());
+        faults.extend(self.mounts.faults());
+        faults.extend(self.targets.faults(&self.mounts.allow));
         for (key, value) in [
             ("agent_endpoint", &self.agent_endpoint),
             ("relay.gateway", &self.relay.gateway),

@@ -9,6 +9,7 @@
 //! - [`firewall`]: what sandboxes must not reach.
 //! - [`relay`]: what sandboxes reach as `wolfpack.internal`.
 //! - [`inventory`]: what the host has to give.
+//! - [`targets`]: what runs beside the agent and is reached through its tunnel.
 
 pub mod admission;
 mod app;
@@ -25,6 +26,7 @@ pub mod relay;
 mod runtime;
 pub mod sandbox;
 mod setup;
+pub mod targets;
 
 pub use app::App;
 pub use config::Config;
