@@ -21,23 +21,28 @@ images_base() {
     debian_base "$base_image"
 }
 
-# images_build FOLDER PARENT: builds the folder as wolfpack/<its name>:latest, unless one of the same making is there.
+# images_build FOLDER PARENT [NAME [BUILD_ARGUMENT...]]: builds the folder as wolfpack/NAME:latest (its own name unless
+# another is said), unless one of the same making is there.
 images_build() {
-    local folder=$1 parent=$2 name tag
-    name=$(basename -- "$folder")
-    tag=wolfpack/$name:latest
-    local making proxy value log
-    making=$(image_making "$folder" "$parent")
+    local folder=$1 parent=$2 name=${3:-}
+    name=${name:-$(basename -- "$folder")}
+    local tag=wolfpack/$name:latest making proxy value argument log old
+    making=$(image_making "$folder" "$parent" "${@:4}")
     [[ $(image_label "$tag" dev.wolfpack.making) == "$making" ]] && return 0
 
     local -a arguments=(--network host --label "dev.wolfpack.making=$making" --tag "$tag")
+    for argument in "${@:4}"; do
+        arguments+=(--build-arg "$argument")
+    done
     for proxy in http_proxy https_proxy no_proxy; do
         # Docker knows these names: they are set while it builds and leave no trace in the image.
         value=$(image_proxy "$proxy")
         [[ -z $value ]] || arguments+=(--build-arg "$proxy=$value")
     done
 
-    say "building the image $tag (it is not there, or images/$name or the image below it has changed)"
+    local replaced
+    replaced=$(docker image inspect --format '{{.Id}}' "$tag" 2>/dev/null || true)
+    say "building the image $tag (it is not there, or what it is made of has changed)"
     log=$(mktemp)
     # A builder the user chose may keep its results to itself; the engine's own puts them among its images.
     if ! BUILDX_BUILDER=default docker build "${arguments[@]}" "$folder" >"$log" 2>&1; then
@@ -45,13 +50,20 @@ images_build() {
         die "building $tag failed; the whole output is in $log"
     fi
     rm -f "$log"
+    # What nobody names any more: the image that this one replaces, and the stages that were only on the way to it.
+    # One that a container still stands on stays.
+    for old in "$replaced" $(docker image ls --quiet --filter dangling=true --filter label=dev.wolfpack.stage); do
+        [[ -z $old ]] || docker image rm "$old" >/dev/null 2>&1 || true
+    done
 }
 
-# A name for everything an image is made of: the files of its folder, their modes, and the image below.
+# A name for everything an image is made of: the files of its folder, their modes, its arguments, and the image below.
 image_making() {
     local folder=$1 parent=$2
     {
         docker image inspect --format '{{.Id}}' "$parent"
+        shift 2
+        printf '%s\n' "$@"
         cd "$folder" || exit
         find . -type f ! -name '*.md' -printf '%p %m\n' | LC_ALL=C sort
         find . -type f ! -name '*.md' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
