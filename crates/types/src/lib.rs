@@ -7,6 +7,7 @@ pub mod docker_mode;
 pub mod endpoint;
 pub mod fault;
 pub mod id;
+pub mod mount_path;
 pub mod page;
 pub mod principal;
 pub mod reason;

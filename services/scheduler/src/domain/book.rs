@@ -11,7 +11,7 @@ use wolfpack_types::capacity::{Capacity, Demand, Ledger};
 use wolfpack_types::{ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 
 use super::record::{Record, Stamp};
-use crate::placement::{Health, Host, NoFit, Order, best};
+use crate::placement::{Health, Host, NoFit, Offer, Order, best};
 
 /// What the registry says of a wolf.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct WolfFacts {
     pub health: Health,
     /// Whether its tunnel is attached.
     pub tunnel_attached: bool,
+    /// What it offers beside its goods.
+    pub offer: Offer,
     /// All it can give.
     pub capacity: Capacity,
 }
@@ -104,8 +106,16 @@ impl Book {
 
     /// A wolf is there or changed.
     pub fn upsert(&mut self, facts: WolfFacts) {
-        let WolfFacts { id, display_name, project, labels, health, tunnel_attached, capacity } =
-            facts;
+        let WolfFacts {
+            id,
+            display_name,
+            project,
+            labels,
+            health,
+            tunnel_attached,
+            offer,
+            capacity,
+        } = facts;
         let ledger = match self.hosts.binary_search_by(|host| host.id.cmp(&id)) {
             Ok(index) => {
                 let mut ledger = self.hosts[index].ledger.clone();
@@ -122,8 +132,16 @@ impl Book {
                 ledger
             }
         };
-        let host =
-            Arc::new(Host { id, display_name, project, labels, health, tunnel_attached, ledger });
+        let host = Arc::new(Host {
+            id,
+            display_name,
+            project,
+            labels,
+            health,
+            tunnel_attached,
+            offer,
+            ledger,
+        });
         match self.hosts.binary_search_by(|other| other.id.cmp(&host.id)) {
             Ok(index) => self.hosts[index] = host,
             Err(index) => self.hosts.insert(index, host),
@@ -158,7 +176,7 @@ impl Book {
             sandbox,
             wolf: fit.host.id.clone(),
             state: ReservationState::Reserved,
-            demand: Demand { gpu: None, ..order.demand.clone() },
+            demand: Demand { gpu: None, encoder: None, ..order.demand.clone() },
             grant: fit.grant,
             epoch: stamp.epoch,
             create_time: stamp.now,

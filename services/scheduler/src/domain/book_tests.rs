@@ -3,10 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use wolfpack_types::capacity::{Capacity, Demand, Device, GpuDemand};
-use wolfpack_types::{ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
+use wolfpack_types::{DockerMode, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 
 use super::*;
-use crate::placement::{Health, Order, Strategy as Placing, Tenant, rank};
+use crate::placement::{Health, Offer, Order, Strategy as Placing, Tenant, rank};
 
 fn at(second: i64) -> DateTime<Utc> {
     DateTime::<Utc>::UNIX_EPOCH + TimeDelta::seconds(second)
@@ -24,19 +24,16 @@ fn facts(name: &str, cpu: u64, gpus: usize) -> WolfFacts {
         labels: BTreeMap::new(),
         health: Health::Online,
         tunnel_attached: true,
+        offer: Offer::default(),
         capacity: Capacity {
             cpu_milli: Some(cpu),
             memory_bytes: Some(100),
             disk_bytes: None,
             desktop_slots: 1,
             devices: (0..gpus)
-                .map(|id| Device {
-                    id: format!("gpu-{id}"),
-                    vendor: None,
-                    model: String::new(),
-                    memory_bytes: None,
-                })
+                .map(|id| Device { id: format!("gpu-{id}"), ..Device::default() })
                 .collect(),
+            encoder_sessions: None,
         },
     }
 }
@@ -48,6 +45,9 @@ fn order(cpu: u64, gpu: Option<GpuDemand>) -> Order {
         selector: BTreeMap::new(),
         strategy: Placing::Pack,
         excluded: BTreeSet::new(),
+        docker: DockerMode::None,
+        mounts: Vec::new(),
+        image: String::new(),
     }
 }
 

@@ -21,10 +21,10 @@ pub struct Record {
     pub wolf: WolfId,
     /// Where it is in its life.
     pub state: ReservationState,
-    /// What is held, with every default; `gpu` is always `None` here, the
-    /// devices that were chosen are in `grant`.
+    /// What is held, with every default; `gpu` and `encoder` are always `None`
+    /// here, what was chosen is in `grant`.
     pub demand: Demand,
-    /// The devices.
+    /// The devices and encoder sessions.
     pub grant: Grant,
     /// The leadership that made it.
     pub epoch: i64,

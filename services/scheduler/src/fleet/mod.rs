@@ -5,6 +5,6 @@ mod feed;
 mod health;
 
 pub use facts::facts;
-pub(crate) use facts::vendor;
+pub(crate) use facts::{codec, docker_mode, vendor};
 pub use feed::Feed;
 pub use health::FleetHealth;

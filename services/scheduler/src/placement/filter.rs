@@ -1,10 +1,11 @@
 //! The filters, in their one order: tenancy, health and tunnel, exclusion,
-//! labels, goods, devices. Each refusal has a reason.
+//! labels, disk pressure, Docker, mounts, goods, devices, encoders. Each refusal
+//! has a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use wolfpack_types::capacity::{Demand, Grant, Shortage};
-use wolfpack_types::{ProjectId, WolfId};
+use wolfpack_types::{DockerMode, ProjectId, WolfId, mount_path};
 
 use super::host::{Health, Host};
 
@@ -23,6 +24,17 @@ impl Tenant {
     pub fn sees(&self, host: &Host) -> bool {
         match (self, &host.project) {
             (Self::Fleet, _) | (_, None) => true,
+            (Self::Project(project), Some(owner)) => project == owner,
+        }
+    }
+
+    /// Whether the wolf is the tenant's alone. For the fleet: whether it is
+    /// anybody's alone.
+    #[must_use]
+    pub fn owns(&self, host: &Host) -> bool {
+        match (self, &host.project) {
+            (_, None) => false,
+            (Self::Fleet, Some(_)) => true,
             (Self::Project(project), Some(owner)) => project == owner,
         }
     }
@@ -51,6 +63,12 @@ pub struct Order {
     pub strategy: Strategy,
     /// Wolves not to choose.
     pub excluded: BTreeSet<WolfId>,
+    /// What it needs of Docker.
+    pub docker: DockerMode,
+    /// Folders of the wolf that it mounts.
+    pub mounts: Vec<String>,
+    /// Its image, as [`super::image_name`] writes it; empty for any.
+    pub image: String,
 }
 
 /// Why a wolf that the tenant sees does not take an order.
@@ -71,6 +89,14 @@ pub enum Refusal<'a> {
         /// The value it has.
         found: Option<&'a str>,
     },
+    /// It takes nothing new for want of disk.
+    DiskPressure(&'a str),
+    /// It serves others too, or only others.
+    NotOwn,
+    /// Its engine does not give this.
+    DockerModeAbsent(DockerMode),
+    /// It does not let this folder be mounted.
+    MountForbidden(&'a str),
     /// A good is short.
     Short(Shortage),
 }
@@ -84,6 +110,10 @@ impl Refusal<'_> {
             Self::TunnelDetached => "TUNNEL_DETACHED",
             Self::Excluded => "WOLF_EXCLUDED",
             Self::LabelsDiffer { .. } => "LABELS_DIFFER",
+            Self::DiskPressure(_) => "DISK_PRESSURE",
+            Self::NotOwn => "WOLF_NOT_OWN",
+            Self::DockerModeAbsent(_) => "DOCKER_MODE_ABSENT",
+            Self::MountForbidden(_) => "MOUNT_FORBIDDEN",
             Self::Short(shortage) => shortage.good.blocker(),
         }
     }
@@ -100,6 +130,16 @@ impl std::fmt::Display for Refusal<'_> {
             }
             Self::LabelsDiffer { key, wanted, found: None } => {
                 write!(f, "label {key} is absent, wanted {wanted}")
+            }
+            Self::DiskPressure(why) => write!(f, "the wolf takes nothing new: {why}"),
+            Self::NotOwn => f.write_str(
+                "docker mode shared gives the wolf away, so it must be one of the project's own",
+            ),
+            Self::DockerModeAbsent(mode) => {
+                write!(f, "the wolf's engine does not give docker mode {mode}")
+            }
+            Self::MountForbidden(source) => {
+                write!(f, "{source} is not below a folder that the wolf lets sandboxes mount")
             }
             Self::Short(shortage) => shortage.fmt(f),
         }
@@ -126,6 +166,18 @@ pub(super) fn check<'a>(host: &'a Host, order: &'a Order) -> Result<Grant, Refus
         if found != Some(wanted.as_str()) {
             return Err(Refusal::LabelsDiffer { key, wanted, found });
         }
+    }
+    if !host.offer.disk_pressure.is_empty() {
+        return Err(Refusal::DiskPressure(&host.offer.disk_pressure));
+    }
+    if order.docker == DockerMode::Shared && !order.tenant.owns(host) {
+        return Err(Refusal::NotOwn);
+    }
+    if order.docker != DockerMode::None && !host.offer.docker_modes.contains(&order.docker) {
+        return Err(Refusal::DockerModeAbsent(order.docker));
+    }
+    if let Some(source) = mount_path::first_forbidden(&order.mounts, &host.offer.mount_paths) {
+        return Err(Refusal::MountForbidden(source));
     }
     host.ledger.fit(&order.demand).map_err(Refusal::Short)
 }

@@ -8,7 +8,7 @@ mod rank;
 mod score;
 
 pub use filter::{Order, Refusal, Strategy, Tenant};
-pub use host::{Health, Host};
+pub use host::{Health, Host, Offer, image_name};
 pub use rank::{Fit, NoFit, Ranking, best, rank};
 
 #[cfg(test)]

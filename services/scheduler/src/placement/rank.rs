@@ -18,12 +18,15 @@ pub struct Fit<'a> {
     pub grant: Grant,
     /// How well it fits; higher is better.
     pub score: f64,
+    /// Whether it holds the image.
+    pub holds_image: bool,
 }
 
 /// Every host that the tenant sees, each exactly once.
 #[derive(Debug, Default)]
 pub struct Ranking<'a> {
-    /// Hosts that fit, best first; equal scores by id.
+    /// Hosts that fit, best first; of equal scores those that hold the image
+    /// come first, then by id.
     pub fits: Vec<Fit<'a>>,
     /// The others, in the order they were given.
     pub refused: Vec<(&'a Host, Refusal<'a>)>,
@@ -68,12 +71,15 @@ pub fn rank<'a>(hosts: &'a [Arc<Host>], order: &'a Order) -> Ranking<'a> {
         .into_iter()
         .map(|(host, grant, left)| Fit {
             host,
+            score: score(order.strategy, &order.demand, &grant, &scale, &left),
             grant,
-            score: score(order.strategy, &order.demand, &scale, &left),
+            holds_image: host.offer.holds(&order.image),
         })
         .collect();
     ranking.fits.sort_by(|one, other| {
-        other.score.total_cmp(&one.score).then(one.host.id.cmp(&other.host.id))
+        let by_score = other.score.total_cmp(&one.score);
+        let by_image = || other.holds_image.cmp(&one.holds_image);
+        by_score.then_with(by_image).then_with(|| one.host.id.cmp(&other.host.id))
     });
     ranking
 }

@@ -1,6 +1,6 @@
 //! How good a fit is. Scores are comparable only among the hosts of one answer.
 
-use wolfpack_types::capacity::{Demand, Free};
+use wolfpack_types::capacity::{Demand, Free, Grant};
 
 use super::filter::Strategy;
 use super::host::Host;
@@ -18,7 +18,7 @@ pub(super) struct Left {
 impl Left {
     pub(super) fn after(host: &Host, demand: &Demand) -> Self {
         let capacity = host.ledger.capacity();
-        let Free { cpu_milli, memory_bytes, disk_bytes, desktop_slots, gpu_milli } =
+        let Free { cpu_milli, memory_bytes, disk_bytes, desktop_slots, gpu_milli, .. } =
             host.ledger.free();
         let gpu_wanted =
             demand.gpu.as_ref().map_or(0, |gpu| u64::from(gpu.count) * u64::from(gpu.share_milli));
@@ -60,12 +60,23 @@ impl Scale {
     }
 }
 
-/// The score of one host, from 0 to 1; higher is better.
-pub(super) fn score(strategy: Strategy, demand: &Demand, scale: &Scale, host: &Left) -> f64 {
-    match strategy {
+/// The score of one host, from 0 to 1; higher is better. Where encoders are
+/// preferred, any host that gives them is above all that do not.
+pub(super) fn score(
+    strategy: Strategy,
+    demand: &Demand,
+    grant: &Grant,
+    scale: &Scale,
+    host: &Left,
+) -> f64 {
+    let score = match strategy {
         Strategy::Pack => pack(demand, scale, host),
         Strategy::Spread => spread(demand, host),
+    };
+    if demand.encoder.is_none() {
+        return score;
     }
+    if grant.encoder.is_some() { 0.5 + score / 2.0 } else { score * 0.49 }
 }
 
 /// Best fit: the less is left the better. GPUs and desktop slots count although

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use wolfpack_types::capacity::{Capacity, Demand, Device, Good, GpuDemand};
-use wolfpack_types::{ProjectId, WolfId};
+use wolfpack_types::capacity::{Capacity, Demand, Device, EncoderDemand, Good, GpuDemand};
+use wolfpack_types::{DockerMode, ProjectId, WolfId};
 
 use super::{Health, Host, Order, Refusal, Strategy as Placing, Tenant, best, rank};
 
@@ -22,13 +22,9 @@ fn capacity(cpu: u64, memory: u64, gpus: usize) -> Capacity {
         disk_bytes: None,
         desktop_slots: 2,
         devices: (0..gpus)
-            .map(|id| Device {
-                id: format!("gpu-{id}"),
-                vendor: None,
-                model: "A".into(),
-                memory_bytes: None,
-            })
+            .map(|id| Device { id: format!("gpu-{id}"), model: "A".into(), ..Device::default() })
             .collect(),
+        encoder_sessions: None,
     }
 }
 
@@ -47,6 +43,9 @@ fn order(cpu: u64, memory: u64) -> Order {
         selector: BTreeMap::new(),
         strategy: Placing::Pack,
         excluded: BTreeSet::new(),
+        docker: DockerMode::None,
+        mounts: Vec::new(),
+        image: String::new(),
     }
 }
 
@@ -157,13 +156,133 @@ fn no_fit_counts_every_wolf_that_is_seen_once() {
     assert_eq!(best(&[], &order(1, 1)).unwrap_err().seen, 0);
 }
 
+fn encoding(mut host: Host, sessions: Option<u32>) -> Host {
+    let mut capacity = host.ledger.capacity().clone();
+    for device in &mut capacity.devices {
+        device.encoder_sessions = sessions;
+    }
+    host.ledger.set_capacity(capacity);
+    host
+}
+
+#[test]
+fn docker_mounts_and_disk_refuse_by_their_names() {
+    let mut own = host("own", 9, 9, 0);
+    own.project = Some(project("mine"));
+    own.offer.docker_modes = BTreeSet::from([DockerMode::Nested, DockerMode::Shared]);
+    own.offer.mount_paths = vec!["/srv/code".into()];
+    let mut shared = host("shared", 9, 9, 0);
+    shared.offer.docker_modes = own.offer.docker_modes.clone();
+    shared.offer.mount_paths = vec!["/".into()];
+    let plain = host("plain", 9, 9, 0);
+    let mut full = host("full", 9, 9, 0);
+    full.offer.disk_pressure = "3 % of the disk is free".into();
+    let hosts = fleet(vec![own, shared, plain, full]);
+    let verdicts = |order: &Order| -> Vec<(String, String)> {
+        let ranking = rank(&hosts, order);
+        let mut all: Vec<_> =
+            ranking.fits.iter().map(|fit| (fit.host.id.to_string(), String::new())).collect();
+        all.extend(ranking.refused.iter().map(|(h, r)| (h.id.to_string(), r.blocker().to_owned())));
+        all.sort();
+        all
+    };
+    let told = |full: &str, own: &str, plain: &str, shared: &str| {
+        [("full", full), ("own", own), ("plain", plain), ("shared", shared)]
+            .map(|(name, blocker)| (name.to_owned(), blocker.to_owned()))
+            .to_vec()
+    };
+    assert_eq!(verdicts(&order(1, 1)), told("DISK_PRESSURE", "", "", ""));
+    let nested = Order { docker: DockerMode::Nested, ..order(1, 1) };
+    assert_eq!(verdicts(&nested), told("DISK_PRESSURE", "", "DOCKER_MODE_ABSENT", ""));
+    let siblings = Order { docker: DockerMode::Shared, ..order(1, 1) };
+    assert_eq!(verdicts(&siblings), told("DISK_PRESSURE", "", "WOLF_NOT_OWN", "WOLF_NOT_OWN"));
+    let mount = |source: &str| Order { mounts: vec![source.into()], ..order(1, 1) };
+    assert_eq!(verdicts(&mount("/srv/code/a")), told("DISK_PRESSURE", "", "MOUNT_FORBIDDEN", ""));
+    let no = "MOUNT_FORBIDDEN";
+    assert_eq!(verdicts(&mount("/srv/codex")), told("DISK_PRESSURE", no, no, ""));
+    assert_eq!(verdicts(&mount("/srv/code/../x")), told("DISK_PRESSURE", no, no, no));
+}
+
+#[test]
+fn preferred_encoders_come_first_and_required_ones_are_needed() {
+    let hosts = fleet(vec![
+        host("a-none", 4, 4, 1),
+        encoding(host("b-some", 90, 90, 4), Some(2)),
+        encoding(host("c-zero", 4, 4, 1), Some(0)),
+    ]);
+    let with = |encoder| {
+        let mut order = order(1, 1);
+        order.demand.encoder = Some(encoder);
+        order
+    };
+    let preferred = with(EncoderDemand::preferred(1));
+    let ranking = rank(&hosts, &preferred);
+    assert_eq!(ranking.fits.len(), 3);
+    assert_eq!(ranking.fits[0].host.id, wolf("b-some"), "although it is the emptiest");
+    let required = with(EncoderDemand::required(1));
+    let ranking = rank(&hosts, &required);
+    assert_eq!(ranking.fits.len(), 1);
+    assert_eq!(ranking.blocked_by(), BTreeMap::from([("ENCODER_ABSENT", 2)]));
+
+    let mut busy = (*hosts[1]).clone();
+    for _ in 0..8 {
+        busy.ledger.try_take(wolfpack_types::ReservationId::new(), &required.demand).unwrap();
+    }
+    let hosts = fleet(vec![busy]);
+    let refused = best(&hosts, &required).unwrap_err();
+    assert_eq!(refused.blocked_by, BTreeMap::from([("ENCODERS_BUSY", 1)]));
+    assert!(refused.example.unwrap().contains("1 missing"));
+    assert!(best(&hosts, &preferred).unwrap().grant.encoder.is_none());
+}
+
+#[test]
+fn of_equals_the_one_that_holds_the_image_comes_first_and_only_of_equals() {
+    let with_image = |name, cpu| {
+        let mut host = host(name, cpu, 9, 0);
+        host.offer.images = Arc::new(BTreeSet::from(["x:latest".to_owned()]));
+        host
+    };
+    let hosts = fleet(vec![host("a", 9, 9, 0), with_image("b", 9)]);
+    let wanted = Order { image: "x:latest".into(), ..order(2, 2) };
+    assert_eq!(best(&hosts, &wanted).unwrap().host.id, wolf("b"));
+    assert_eq!(best(&hosts, &order(2, 2)).unwrap().host.id, wolf("a"));
+    let hosts = fleet(vec![host("a", 9, 9, 0), with_image("b", 90)]);
+    assert_eq!(best(&hosts, &wanted).unwrap().host.id, wolf("a"), "the strategy comes first");
+}
+
 fn any_host() -> impl proptest::strategy::Strategy<Value = Host> {
-    (0u32..40, 1u64..9, 1u64..9, 0usize..4, 0u8..8, 0u8..3).prop_map(
-        |(id, cpu, memory, gpus, health, owner)| {
+    let offer = (
+        prop::sample::subsequence(vec![DockerMode::Nested, DockerMode::Shared], 0..=2),
+        prop::sample::subsequence(vec!["/srv", "/home/a"], 0..=2),
+        prop::bool::weighted(0.1),
+        any::<bool>(),
+        (prop::option::of(0u32..3), any::<bool>(), prop::option::of(0u32..3)),
+    );
+    (0u32..40, 1u64..9, 1u64..9, 0usize..4, 0u8..8, (0u8..4, offer)).prop_map(
+        |(id, cpu, memory, gpus, health, (owner, (modes, mounts, full, image, encoders)))| {
             let mut host = host(&format!("w{id}"), cpu, memory, gpus);
             host.health = if health == 0 { Health::Offline } else { Health::Online };
             host.tunnel_attached = health != 1;
-            host.project = (owner == 0).then(|| project("theirs"));
+            host.project = match owner {
+                0 => Some(project("theirs")),
+                1 => Some(project("mine")),
+                _ => None,
+            };
+            host.offer.docker_modes = modes.into_iter().collect();
+            host.offer.mount_paths = mounts.into_iter().map(str::to_owned).collect();
+            host.offer.disk_pressure = if full { "full".into() } else { String::new() };
+            if image {
+                host.offer.images = Arc::new(BTreeSet::from(["x:latest".to_owned()]));
+            }
+            let mut capacity = host.ledger.capacity().clone();
+            let (sessions, pooled, pool) = encoders;
+            capacity.encoder_sessions = pool;
+            for (index, device) in capacity.devices.iter_mut().enumerate() {
+                device.encoder_sessions = sessions;
+                device.encoder_pooled = pooled;
+                device.unhealthy = index == 1;
+            }
+            host.ledger.set_capacity(capacity);
             host
         },
     )
@@ -174,15 +293,57 @@ fn any_order() -> impl proptest::strategy::Strategy<Value = Order> {
         (1u32..3).prop_map(GpuDemand::whole),
         Just(GpuDemand::share(500))
     ]);
-    (1u64..6, 1u64..6, any::<bool>(), gpu, any::<bool>()).prop_map(
-        |(cpu, memory, desktop, gpu, spread)| {
+    let encoder = prop::option::of(prop_oneof![
+        (1u32..3).prop_map(EncoderDemand::required),
+        (1u32..3).prop_map(EncoderDemand::preferred),
+    ]);
+    let modes = vec![DockerMode::None, DockerMode::None, DockerMode::Nested, DockerMode::Shared];
+    let extra = (
+        encoder,
+        prop::sample::select(modes),
+        prop::sample::subsequence(vec!["/srv/a", "/home/a", "/home/../etc"], 0..2),
+        prop::sample::select(vec!["", "x:latest"]),
+    );
+    (1u64..6, 1u64..6, any::<bool>(), gpu, any::<bool>(), extra).prop_map(
+        |(cpu, memory, desktop, gpu, spread, (encoder, docker, mounts, image))| {
             let mut order = order(cpu, memory);
             order.demand.desktop = desktop;
             order.demand.gpu = gpu;
+            order.demand.encoder = encoder;
             order.strategy = if spread { Placing::Spread } else { Placing::Pack };
+            order.docker = docker;
+            order.mounts = mounts.into_iter().map(str::to_owned).collect();
+            order.image = image.to_owned();
             order
         },
     )
+}
+
+/// Whether a refusal is true of its wolf, looked at another way.
+fn is_true(host: &Host, refusal: &Refusal<'_>, order: &Order) -> bool {
+    let below = |source: &str, folder: &str| {
+        !source.contains("..") && (source == folder || source.starts_with(&format!("{folder}/")))
+    };
+    match refusal {
+        Refusal::NotOnline(health) => *health != Health::Online,
+        Refusal::TunnelDetached => !host.tunnel_attached,
+        Refusal::Excluded => order.excluded.contains(&host.id),
+        Refusal::LabelsDiffer { key, wanted, .. } => {
+            host.labels.get(*key).map(String::as_str) != Some(*wanted)
+        }
+        Refusal::DiskPressure(why) => !why.is_empty() && host.offer.disk_pressure == *why,
+        Refusal::NotOwn => {
+            order.docker == DockerMode::Shared && host.project != Some(project("mine"))
+        }
+        Refusal::DockerModeAbsent(mode) => {
+            order.docker == *mode && !host.offer.docker_modes.contains(mode)
+        }
+        Refusal::MountForbidden(source) => {
+            order.mounts.iter().any(|mount| mount == source)
+                && !host.offer.mount_paths.iter().any(|folder| below(source, folder))
+        }
+        Refusal::Short(shortage) => host.ledger.shortage(&order.demand) == Some(*shortage),
+    }
 }
 
 proptest! {
@@ -199,16 +360,28 @@ proptest! {
         prop_assert_eq!(blocked as usize, ranking.refused.len());
         for fit in &ranking.fits {
             prop_assert!(fit.host.ledger.shortage(&order.demand).is_none());
-            prop_assert!(fit.host.project.is_none());
+            prop_assert!(fit.host.project.is_none() || order.tenant.owns(fit.host));
+            prop_assert!(order.docker != DockerMode::Shared || order.tenant.owns(fit.host));
+            prop_assert!(fit.host.offer.disk_pressure.is_empty());
+            let required = order.demand.encoder.is_some_and(|encoder| encoder.required);
+            prop_assert!(fit.grant.encoder.is_some() || !required);
             prop_assert!((0.0..=1.0).contains(&fit.score), "score {}", fit.score);
         }
         for (host, refusal) in &ranking.refused {
-            if let Refusal::Short(shortage) = refusal {
-                prop_assert_eq!(host.ledger.shortage(&order.demand), Some(*shortage));
-            }
+            prop_assert!(is_true(host, refusal, &order), "{} is not true", refusal.blocker());
         }
         match best(&hosts, &order) {
-            Ok(fit) => prop_assert_eq!(&fit.host.id, &ranking.fits[0].host.id),
+            Ok(fit) => {
+                prop_assert_eq!(&fit.host.id, &ranking.fits[0].host.id);
+                prop_assert_eq!(fit.grant, ranking.fits[0].grant.clone());
+                for other in &ranking.fits {
+                    prop_assert!(fit.score >= other.score);
+                    prop_assert!(
+                        fit.holds_image || !other.holds_image || fit.score > other.score,
+                        "of equals one that holds the image comes first"
+                    );
+                }
+            }
             Err(no_fit) => {
                 prop_assert!(ranking.fits.is_empty());
                 prop_assert_eq!(no_fit.blocked_by, ranking.blocked_by());

@@ -9,14 +9,14 @@ use wolfpack_proto::scheduler::v1::{
     ExplainResponse, PlaceRequest, Reservation, ReservationState as WireState, Shape,
     Strategy as WireStrategy, WolfVerdict,
 };
-use wolfpack_proto::types::v1::{GpuRequest, Resources};
-use wolfpack_types::capacity::{Demand, GpuDemand, WHOLE_MILLI};
+use wolfpack_proto::types::v1::{EncoderNeed, EncoderRequest, GpuRequest, Resources};
+use wolfpack_types::capacity::{Demand, EncoderDemand, GpuDemand, WHOLE_MILLI};
 use wolfpack_types::{Fault, ProjectId, Reason, ReservationState, SandboxId, WolfId};
 
 use crate::config::Defaults;
 use crate::domain::Record;
-use crate::fleet::vendor;
-use crate::placement::{Order, Ranking, Strategy, Tenant};
+use crate::fleet::{codec, docker_mode, vendor};
+use crate::placement::{Order, Ranking, Strategy, Tenant, image_name};
 use crate::writer::Placement;
 
 /// The placement a request asks for.
@@ -60,6 +60,7 @@ pub(super) fn order(shape: &Shape, tenant: Tenant, defaults: &Defaults) -> Resul
             pids: or(wanted.pids, defaults.pids),
             desktop: shape.desktop,
             gpu: shape.gpu.as_ref().map(gpu).transpose()?.flatten(),
+            encoder: shape.encoder.as_ref().and_then(encoder),
         },
         selector: shape.wolf_selector.clone(),
         strategy: match shape.strategy() {
@@ -67,7 +68,25 @@ pub(super) fn order(shape: &Shape, tenant: Tenant, defaults: &Defaults) -> Resul
             WireStrategy::Spread => Strategy::Spread,
         },
         excluded: BTreeSet::new(),
+        docker: docker_mode(shape.docker).ok_or_else(|| {
+            Fault::new(Reason::ShapeInvalid, "shape.docker: there is no such mode; leave it out")
+                .violates("shape.docker", "is no mode")
+        })?,
+        mounts: shape.mount_sources.clone(),
+        image: image_name(&shape.image),
     })
+}
+
+/// No sessions, and encoding on the CPU, are no demand.
+fn encoder(request: &EncoderRequest) -> Option<EncoderDemand> {
+    let required = match request.need() {
+        EncoderNeed::Unspecified | EncoderNeed::Required => true,
+        EncoderNeed::Preferred => false,
+        EncoderNeed::Software => return None,
+    };
+    let sessions = request.sessions;
+    let demand = EncoderDemand { sessions, codec: codec(request.codec), required };
+    (sessions > 0).then_some(demand)
 }
 
 fn gpu(request: &GpuRequest) -> Result<Option<GpuDemand>, Fault> {
@@ -150,7 +169,13 @@ pub(super) fn reservation(record: &Record) -> Reservation {
         expire_time: record.expire_time.map(timestamp),
         epoch: record.epoch,
         create_time: Some(timestamp(record.create_time)),
-        ..Reservation::default()
+        encoder_sessions: record.grant.encoder.as_ref().map_or(0, |encoder| encoder.sessions),
+        encoder_gpu_id: record
+            .grant
+            .encoder
+            .as_ref()
+            .map(|encoder| encoder.device.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -204,7 +229,8 @@ mod tests {
                 disk_bytes: 0,
                 pids: 1024,
                 desktop: false,
-                gpu: None
+                gpu: None,
+                encoder: None
             }
         );
     }
@@ -220,6 +246,22 @@ mod tests {
         assert_eq!(read(GpuRequest::default()).unwrap().demand.gpu, None);
         let two = read(GpuRequest { count: 2, ..GpuRequest::default() }).unwrap();
         assert_eq!(two.demand.gpu, Some(GpuDemand::whole(2)));
+    }
+
+    #[test]
+    fn encoders_are_required_unless_it_is_said_otherwise() {
+        let read = |sessions, need: EncoderNeed| {
+            let encoder = EncoderRequest { sessions, need: need.into(), ..Default::default() };
+            let shape = Shape { encoder: Some(encoder), ..Shape::default() };
+            order(&shape, Tenant::Fleet, &Defaults::default()).unwrap().demand.encoder
+        };
+        assert_eq!(read(2, EncoderNeed::Unspecified), Some(EncoderDemand::required(2)));
+        assert_eq!(read(2, EncoderNeed::Preferred), Some(EncoderDemand::preferred(2)));
+        assert_eq!(read(2, EncoderNeed::Software), None);
+        assert_eq!(read(0, EncoderNeed::Required), None);
+        let shape = Shape { docker: 77, ..Shape::default() };
+        let refused = order(&shape, Tenant::Fleet, &Defaults::default()).unwrap_err();
+        assert_eq!(refused.reason, Reason::ShapeInvalid);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use chrono::DateTime;
 use sea_orm::entity::prelude::*;
-use wolfpack_types::capacity::{Demand, Grant};
+use wolfpack_types::capacity::{Demand, EncoderGrant, Grant};
 use wolfpack_types::{Fault, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 
 use crate::domain::Record;
@@ -39,6 +39,10 @@ pub struct Model {
     pub desktop: bool,
     /// Thousandths of each device.
     pub gpu_share_milli: i32,
+    /// Encoder sessions; 0 for none.
+    pub encoder_sessions: i32,
+    /// The device whose encoder they are of.
+    pub encoder_device: Option<String>,
     /// Leadership that made it.
     pub epoch: i64,
     /// Microseconds.
@@ -85,8 +89,14 @@ impl Model {
                 pids: u32::try_from(self.pids).map_err(broken)?,
                 desktop: self.desktop,
                 gpu: None,
+                encoder: None,
             },
             grant: Grant {
+                encoder: match (self.encoder_device, u32::try_from(self.encoder_sessions)) {
+                    (None, Ok(0)) => None,
+                    (Some(device), Ok(sessions)) => Some(EncoderGrant { device, sessions }),
+                    _ => return Err(broken("its encoder sessions have no device")),
+                },
                 devices,
                 share_milli: u32::try_from(self.gpu_share_milli).map_err(broken)?,
             },
@@ -117,6 +127,12 @@ pub fn row(record: &Record) -> ActiveModel {
         pids: Set(i64::from(record.demand.pids)),
         desktop: Set(record.demand.desktop),
         gpu_share_milli: Set(i32::try_from(record.grant.share_milli).unwrap_or(i32::MAX)),
+        encoder_sessions: Set(record
+            .grant
+            .encoder
+            .as_ref()
+            .map_or(0, |encoder| i32::try_from(encoder.sessions).unwrap_or(i32::MAX))),
+        encoder_device: Set(record.grant.encoder.as_ref().map(|encoder| encoder.device.clone())),
         epoch: Set(record.epoch),
         create_us: Set(record.create_time.timestamp_micros()),
         expire_us: Set(record.expire_time.map(|time| time.timestamp_micros())),

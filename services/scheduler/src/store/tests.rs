@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use sea_orm::{EntityTrait, PaginatorTrait};
 use wolfpack_store::testing::each_engine;
 use wolfpack_store::{Engine, Store};
-use wolfpack_types::capacity::{Demand, Grant};
+use wolfpack_types::capacity::{Demand, EncoderGrant, Grant};
 use wolfpack_types::{InstanceId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 
 use super::{CommitError, LedgerStore, Migrator, ShardStore, Term, reservation};
@@ -38,6 +38,9 @@ fn record(term: &Term, devices: &[&str]) -> Record {
         grant: Grant {
             devices: devices.iter().map(|device| (*device).to_owned()).collect(),
             share_milli: if devices.is_empty() { 0 } else { 1000 },
+            encoder: devices
+                .first()
+                .map(|device| EncoderGrant { device: (*device).to_owned(), sessions: 3 }),
         },
         epoch: term.epoch(),
         create_time: now,

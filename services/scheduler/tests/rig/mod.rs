@@ -112,6 +112,7 @@ pub fn wolf(id: &str, cpu_milli: u32, gpus: usize) -> Wolf {
                 .map(|gpu| GpuDevice { id: format!("{id}-gpu-{gpu}"), ..GpuDevice::default() })
                 .collect(),
             desktop_slots: 4,
+            ..WolfCapacity::default()
         }),
         ..Wolf::default()
     }

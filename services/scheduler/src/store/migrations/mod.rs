@@ -1,6 +1,7 @@
 //! Migrations of the scheduler's database, after those of the kit.
 
 mod m0001_reservations;
+mod m0002_encoders;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -12,6 +13,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = wolfpack_store::KitMigrations::all();
         all.push(Box::new(m0001_reservations::Migration));
+        all.push(Box::new(m0002_encoders::Migration));
         all
     }
 }
