@@ -181,6 +181,18 @@ impl TunnelStream {
     pub fn connection_id(&self) -> &str {
         &self.connection_id
     }
+
+    /// Ends the connection with nothing lost: sends what was written and a fin,
+    /// passes over what was not read, and waits until the target has taken all
+    /// of it and has finished, too. As long as the target does not, this does not
+    /// return; cancelling it takes the connection back.
+    ///
+    /// # Errors
+    /// When the connection broke before that: what was written last may be lost.
+    pub async fn close(mut self) -> std::io::Result<()> {
+        self.stream.shutdown()?;
+        std::future::poll_fn(|cx| self.stream.poll_end(cx)).await
+    }
 }
 
 byte_stream_io!(TunnelStream);

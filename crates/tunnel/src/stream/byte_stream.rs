@@ -102,6 +102,26 @@ impl ByteStream {
         self.pipe.finish()
     }
 
+    /// Waits, after both directions have finished, until the other side has
+    /// taken all that was written: it ends the call then.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if let Some(End::Failed(fault)) = &self.end {
+                return Poll::Ready(Err(io_error(fault.clone())));
+            }
+            let Some(incoming) = &mut self.incoming else { return Poll::Ready(Ok(())) };
+            match ready!(incoming.poll_next(cx)) {
+                // What nobody reads any more.
+                Ok(Item::Data(_) | Item::Message(_)) => {}
+                Ok(Item::End(Some(status))) if status.code() != tonic::Code::Ok => {
+                    self.fail(wolfpack_rpc::error::from_status(&status));
+                }
+                Ok(Item::End(_)) => self.incoming = None,
+                Err(error) => self.fail(reset("the connection was cut").caused_by(error)),
+            }
+        }
+    }
+
     fn fail(&mut self, fault: Fault) {
         self.pipe.break_with(fault.clone());
         self.end = Some(End::Failed(fault));
