@@ -16,6 +16,7 @@ use wolfpack_types::sandbox_boot::SandboxBoot;
 
 use crate::boot::{BootDir, Log};
 use crate::desktop::{DesktopBackend, Sway};
+use crate::docker::Docker;
 use crate::exec::Execs;
 use crate::init::entrypoint::Entrypoint;
 use crate::init::finish::{MAIN_GRACE, end_others};
@@ -37,6 +38,9 @@ pub const SERVICE_NAME: &str = "sandbox-agent";
 
 /// Calls that run at the end get this long to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// The sandbox's engine gets this long to put its data in order. The rest of
+/// what engines wait for a container belongs to the main process.
+const ENGINE_PATIENCE: Duration = Duration::from_millis(1200);
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// Runs as PID 1 of a container until its main process ends or the container is
@@ -133,7 +137,9 @@ async fn serve(
     let desktop = boot.desktop.then(|| start_desktop(&launcher, &user, &boot.env, &supervisor));
     let extra = desktop.as_ref().map(|desktop| desktop.environment()).unwrap_or_default();
     let execs = Execs::new(launcher.clone(), Arc::clone(&boot), extra.clone(), "/".into());
-    let agent = SandboxAgent::new(Arc::clone(&boot), execs, desktop, supervisor.clone());
+    let docker = Docker::start(&boot, dir.path(), &launcher, &supervisor);
+    let agent =
+        SandboxAgent::new(Arc::clone(&boot), execs, desktop, docker.clone(), supervisor.clone());
     let socket = bind_socket(&dir.socket(), boot.socket_uid)?;
     let (local, stop) = (agent.clone(), supervisor.token());
     supervisor
@@ -150,6 +156,7 @@ async fn serve(
             error.exit_code()
         }
     };
+    docker.stop(ENGINE_PATIENCE).await;
     let killed = end_others().await;
     info!(code, killed, "the sandbox ends");
     supervisor.shutdown(LAST_WORDS).await;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use wolfpack_sandbox_agent::agent;
 use wolfpack_sandbox_agent::boot::BootDir;
+use wolfpack_sandbox_agent::docker::warden::{self, WardenArgs};
 use wolfpack_sandbox_agent::process::child::{self, ChildArgs};
 
 /// The agent inside a sandbox. It runs as PID 1 and takes its configuration
@@ -25,12 +26,16 @@ enum Command {
     /// Becomes another program; for the agent itself.
     #[command(name = child::SUBCOMMAND, hide = true)]
     Spawn(ChildArgs),
+    /// Keeps the sandbox's own Docker engine; for the agent itself.
+    #[command(name = warden::SUBCOMMAND, hide = true)]
+    Engine(WardenArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Command::Spawn(args)) => child::run(&args),
+        Some(Command::Engine(args)) => warden::run(&args),
         None => agent::run(&BootDir::at(arguments.boot_dir)),
     }
 }

@@ -27,6 +27,7 @@ use wolfpack_rpc::{
 };
 use wolfpack_runtime::{Context, install_crypto_provider};
 use wolfpack_sandbox_agent::boot::{BootDir, Token};
+use wolfpack_sandbox_agent::docker::Docker;
 use wolfpack_sandbox_agent::exec::Execs;
 use wolfpack_sandbox_agent::init::{Adopts, Reaper};
 use wolfpack_sandbox_agent::process::{Console, Launcher};
@@ -200,7 +201,7 @@ fn agent(world: &World) -> SandboxAgent {
     let console = Arc::new(Console::keep().unwrap());
     let launcher = Launcher::new(Reaper::new(Adopts::Nothing), "/nonexistent".into(), console);
     let execs = Execs::new(launcher, Arc::clone(&boot), BTreeMap::new(), "/".into());
-    SandboxAgent::new(boot, execs, None, world.context.supervisor.clone())
+    SandboxAgent::new(boot, execs, None, Docker::None, world.context.supervisor.clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,7 @@
-//! `SandboxAgentService`: checks what came, calls the parts, maps the answer.
+//! `SandboxAgentService` and `ContainerService`: check what came, call the
+//! parts, map the answer.
 
+mod containers;
 mod exec;
 mod layer;
 mod serve;
@@ -21,6 +23,7 @@ use wolfpack_types::sandbox_boot::SandboxBoot;
 use wolfpack_types::{Fault, Reason};
 
 use crate::desktop::{DesktopBackend, State};
+use crate::docker::Docker;
 use crate::exec::Execs;
 
 pub use layer::{ALLOWED_CALLER, Guard, LocalPeer};
@@ -32,19 +35,21 @@ pub struct SandboxAgent {
     boot: Arc<SandboxBoot>,
     execs: Execs,
     desktop: Option<Arc<dyn DesktopBackend>>,
+    docker: Docker,
     supervisor: Supervisor,
 }
 
 impl SandboxAgent {
-    /// Handlers for one boot; `desktop` when it has one.
+    /// Handlers for one boot; `desktop` when it has one, `docker` as it is.
     #[must_use]
     pub fn new(
         boot: Arc<SandboxBoot>,
         execs: Execs,
         desktop: Option<Arc<dyn DesktopBackend>>,
+        docker: Docker,
         supervisor: Supervisor,
     ) -> Self {
-        Self { boot, execs, desktop, supervisor }
+        Self { boot, execs, desktop, docker, supervisor }
     }
 
     fn desktop(&self) -> Result<&dyn DesktopBackend, Status> {

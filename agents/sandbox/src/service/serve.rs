@@ -13,6 +13,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
+use wolfpack_proto::agent::v1::container_service_server::ContainerServiceServer;
 use wolfpack_proto::agent::v1::sandbox_agent_service_server::SandboxAgentServiceServer;
 use wolfpack_tunnel::TunnelListener;
 
@@ -88,6 +89,7 @@ where
     I: Stream<Item = io::Result<S>>,
     S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
+    let containers = ContainerServiceServer::new(agent.clone());
     let service = SandboxAgentServiceServer::new(agent).max_encoding_message_size(MAX_ANSWER);
     Server::builder()
         .layer(Guard)
@@ -97,6 +99,7 @@ where
         .http2_max_local_error_reset_streams(Some(MAX_LOCAL_RESETS))
         .http2_max_header_list_size(MAX_HEADERS)
         .add_service(service)
+        .add_service(containers)
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await
 }

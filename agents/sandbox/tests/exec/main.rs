@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use harness::Caller;
 use wolfpack_runtime::{Context, Supervisor};
+use wolfpack_sandbox_agent::docker::Docker;
 use wolfpack_sandbox_agent::exec::Execs;
 use wolfpack_sandbox_agent::init::{Adopts, Reaper};
 use wolfpack_sandbox_agent::process::{Console, Launcher};
@@ -79,7 +80,7 @@ async fn sandbox() -> Sandbox {
     let helper = env!("CARGO_BIN_EXE_wolfpack-sandbox-agent").into();
     let launcher = Launcher::new(reaper, helper, Arc::new(Console::keep().unwrap()));
     let execs = Execs::new(launcher, Arc::clone(&boot), BTreeMap::new(), folder.path().into());
-    let agent = SandboxAgent::new(boot, execs, None, supervisor.clone());
+    let agent = SandboxAgent::new(boot, execs, None, Docker::None, supervisor.clone());
     let socket = folder.path().join("agent.sock");
     let listener = bind_socket(&socket, own).unwrap();
     let stop = supervisor.token();
