@@ -16,7 +16,7 @@ use super::Registry;
 use super::streams::OpenStream;
 use crate::domain::access::wolf_not_found;
 use crate::domain::health::WolfState;
-use crate::store::{Beat, Measurement};
+use crate::store::{Beat, Measurement, News};
 
 pub(crate) type Answers = Pin<Box<dyn Stream<Item = Result<HeartbeatResponse, Status>> + Send>>;
 
@@ -34,6 +34,10 @@ struct Run {
     open: Option<(OpenStream, InstanceId)>,
     /// What was written last, and when.
     written: Option<(Instant, Measurement)>,
+    /// News that were not told yet.
+    news: Option<News>,
+    /// What was told last, and when: news are told so often at most.
+    told: Option<(Instant, News)>,
     ended: bool,
 }
 
@@ -43,7 +47,16 @@ pub(crate) fn answers(
     wolf: WolfId,
     beats: Streaming<HeartbeatRequest>,
 ) -> Answers {
-    let run = Run { registry, wolf, beats, open: None, written: None, ended: false };
+    let run = Run {
+        registry,
+        wolf,
+        beats,
+        open: None,
+        written: None,
+        news: None,
+        told: None,
+        ended: false,
+    };
     Box::pin(futures::stream::unfold(run, |mut run| async move {
         if run.ended {
             return None;
@@ -111,16 +124,33 @@ impl Run {
             }
         };
         let registry = &self.registry;
+        let often = registry.timing.interval / WRITES_PER_INTERVAL;
+        let news = News::of(&beat).over(self.news.take());
+        let due = match &self.told {
+            Some((at, before)) => at.elapsed() >= often && !news.is_within(before),
+            None => true,
+        };
         let measured = measured(beat);
-        if let Some((at, before)) = &self.written
-            && at.elapsed() < registry.timing.interval / WRITES_PER_INTERVAL
+        if !due
+            && let Some((at, before)) = &self.written
+            && at.elapsed() < often
             && *before == measured
             && let Some(known) = registry.wolves.get(self.wolf.as_str())
         {
+            self.news = Some(news);
             return Ok(known.wolf.state().into());
         }
         self.written = Some((Instant::now(), measured.clone()));
-        match registry.database.beat(&self.wolf, number, measured, registry.timing).await? {
+        let telling = due.then_some(&news);
+        let beat = registry.database.beat(&self.wolf, number, measured, telling, registry.timing);
+        let kept = beat.await?;
+        if due {
+            let all = news.over(self.told.take().map(|(_, before)| before));
+            self.told = Some((Instant::now(), all));
+        } else {
+            self.news = Some(news);
+        }
+        match kept {
             Beat::Kept(state, changed) => {
                 if changed {
                     registry.wolves.wake();
@@ -152,6 +182,7 @@ fn measured(beat: HeartbeatRequest) -> Measurement {
         pids: used.pids.map(i64::from),
         running_sandboxes: beat.running_sandboxes.map(i64::from),
         engine_fault: beat.engine_fault,
+        gpus: beat.gpus,
     }
 }
 

@@ -89,8 +89,9 @@ impl Registry {
         // A stream of an older instance has a smaller number.
         self.streams.end_before(&wolf, row.heartbeat_stream);
         self.wolves.wake();
+        let wolf = row.with_telemetry(self.database.now().await?, self.timing)?;
         Ok(RegisterWolfResponse {
-            wolf: Some(row.to_proto()?),
+            wolf: Some(shown(&caller.principal, wolf)),
             heartbeat_interval: Some(proto_duration(self.timing.interval)),
         })
     }
@@ -101,7 +102,8 @@ impl Registry {
         if !sees_wolf(&caller.principal, &id, row.tenant()?.as_ref()) {
             return Err(wolf_not_found(&id));
         }
-        Ok(row.to_proto()?)
+        let now = self.database.now().await?;
+        Ok(shown(&caller.principal, row.with_telemetry(now, self.timing)?))
     }
 
     async fn list_wolves(
@@ -120,8 +122,12 @@ impl Registry {
         let scope_name = format!("ListWolves {who}");
         let page = PageRequest::new(message.page_size, &message.page_token, scope_name)?;
         let page = self.database.list_wolves(&scope, &page).await?;
-        let wolves: Result<Vec<_>, _> = page.rows.iter().map(WolfRow::to_proto).collect();
-        Ok(ListWolvesResponse { wolves: wolves?, next_page_token: page.next })
+        let now = self.database.now().await?;
+        let wolf = |row: &WolfRow| {
+            Ok::<_, Fault>(shown(&caller.principal, row.with_telemetry(now, self.timing)?))
+        };
+        let wolves = page.rows.iter().map(wolf).collect::<Result<Vec<_>, _>>()?;
+        Ok(ListWolvesResponse { wolves, next_page_token: page.next })
     }
 
     async fn watch_wolves(
@@ -143,6 +149,18 @@ impl Registry {
     }
 }
 
+/// A wolf as a caller may see it: names of images may tell of other tenants, so
+/// only services see them.
+fn shown(caller: &Principal, wolf: Wolf) -> Wolf {
+    match caller {
+        Principal::Service(_) => wolf,
+        Principal::User { .. }
+        | Principal::Wolf(_)
+        | Principal::Sandbox { .. }
+        | Principal::Anonymous => Wolf { images: None, ..wolf },
+    }
+}
+
 /// The message of an event; none when the caller may not see the wolf.
 fn wolf_event(caller: &Principal, event: Event<WatchedWolf>) -> Option<WatchWolvesResponse> {
     let (revision, event) = match event {
@@ -158,7 +176,7 @@ fn wolf_event(caller: &Principal, event: Event<WatchedWolf>) -> Option<WatchWolv
             let event = if change.deleted {
                 watch_wolves_response::Event::Deleted(watched.id.name())
             } else {
-                watch_wolves_response::Event::Upserted(watched.wolf.clone())
+                watch_wolves_response::Event::Upserted(shown(caller, watched.wolf.clone()))
             };
             (change.revision, event)
         }

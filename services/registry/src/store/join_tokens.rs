@@ -157,5 +157,9 @@ fn joined(
         create_time: Set(now.0),
         update_time: Set(now.0),
         delete_time: Set(None),
+        gpu_telemetry: Set(None),
+        gpus_failed: Set("[]".to_owned()),
+        images: Set(None),
+        disk_pressure: Set(String::new()),
     }
 }

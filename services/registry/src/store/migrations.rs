@@ -22,6 +22,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut all = KitMigrations::all();
         all.push(Box::new(Tables));
+        all.push(Box::new(Telemetry));
         all
     }
 }
@@ -51,6 +52,44 @@ impl MigrationTrait for Tables {
             if let Some(name) = table.get_table_name() {
                 manager.drop_table(Table::drop().table(name.clone()).to_owned()).await?;
             }
+        }
+        Ok(())
+    }
+}
+
+struct Telemetry;
+
+impl MigrationName for Telemetry {
+    fn name(&self) -> &'static str {
+        "m20261123_000002_wolf_telemetry"
+    }
+}
+
+fn telemetry_columns() -> [ColumnDef; 4] {
+    [
+        ColumnDef::new("gpu_telemetry").blob().null().to_owned(),
+        ColumnDef::new("gpus_failed").text().not_null().default("[]").to_owned(),
+        ColumnDef::new("images").blob().null().to_owned(),
+        ColumnDef::new("disk_pressure").text().not_null().default("").to_owned(),
+    ]
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Telemetry {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // SQLite adds one column at a time.
+        for column in telemetry_columns() {
+            let table = Table::alter().table("wolves").add_column(column).to_owned();
+            manager.alter_table(table).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for column in telemetry_columns() {
+            let name = column.get_column_name();
+            let table = Table::alter().table("wolves").drop_column(name).to_owned();
+            manager.alter_table(table).await?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod signing_keys;
 mod tests;
 mod users;
 mod wolf_liveness;
+mod wolf_news;
 mod wolves;
 
 use std::future::Future;
@@ -38,6 +39,7 @@ pub(crate) use revocations::Revoked;
 pub(crate) use signing_keys::SigningKeyRow;
 pub(crate) use users::{Idempotency, ProjectScope};
 pub(crate) use wolf_liveness::{Beat, Census, Measurement};
+pub(crate) use wolf_news::News;
 pub(crate) use wolves::{Registration, WolfScope};
 
 /// The revisions of wolves.

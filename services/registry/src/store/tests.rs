@@ -77,7 +77,8 @@ async fn a_beat_and_the_reaper_race_and_the_beat_wins() {
         };
         let mut last = 0;
         for round in 0..150 {
-            let beat = store.beat(&wolf, stream, Measurement::default(), TIMING).await.unwrap();
+            let beat =
+                store.beat(&wolf, stream, Measurement::default(), None, TIMING).await.unwrap();
             assert!(matches!(beat, Beat::Kept(WolfState::Online, _)), "{round}: {beat:?}");
             let row = store.wolf(&wolf).await.unwrap();
             let time = row.last_heartbeat_time.unwrap();
@@ -108,7 +109,7 @@ async fn beats_take_no_revision_and_changes_do() {
                 running_sandboxes: Some(3),
                 ..Measurement::default()
             };
-            async move { store.beat(&wolf, stream, measured, TIMING).await.unwrap() }
+            async move { store.beat(&wolf, stream, measured, None, TIMING).await.unwrap() }
         };
         let unknown = store.open_heartbeat(&wolf, &instance).await.unwrap_err();
         assert_eq!(refused(&unknown), Reason::WolfNotFound);

@@ -13,10 +13,12 @@ use sea_orm::{
     QueryFilter as _, QuerySelect as _,
     sea_query::{Expr, ExprTrait as _},
 };
+use wolfpack_proto::types::v1::GpuTelemetry;
 use wolfpack_store::Engine;
 use wolfpack_types::{InstanceId, WolfId};
 
 use super::entity::wolf;
+use super::wolf_news::{News, telemetry};
 use super::wolves::{live, write};
 use super::{Database, Result, Transaction, WolfRow};
 use crate::domain::access::wolf_not_found;
@@ -24,7 +26,7 @@ use crate::domain::health::{Facts, Timing, WolfState, judge};
 use crate::domain::time::Micros;
 
 /// What a wolf measured; absent is unknown, never zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Measurement {
     pub(crate) cpu_milli: Option<i64>,
     pub(crate) memory_bytes: Option<i64>,
@@ -33,6 +35,8 @@ pub(crate) struct Measurement {
     pub(crate) running_sandboxes: Option<i64>,
     /// Empty when the engine works.
     pub(crate) engine_fault: String,
+    /// Of each GPU that was measured.
+    pub(crate) gpus: Vec<GpuTelemetry>,
 }
 
 /// What became of a beat.
@@ -81,12 +85,14 @@ impl Database {
         .await
     }
 
-    /// Renews the lease of a stream.
+    /// Renews the lease of a stream. News that change what placement knows are
+    /// written with a revision.
     pub(crate) async fn beat(
         &self,
         id: &WolfId,
         stream: i64,
         measured: Measurement,
+        news: Option<&News>,
         timing: Timing,
     ) -> Result<Beat> {
         let (now, kept) = match self.store.engine() {
@@ -109,10 +115,15 @@ impl Database {
         if !kept {
             return Ok(Beat::Superseded);
         }
-        if !row.is_stale(now, timing) {
+        let told = news.is_some_and(|news| news.differs_from(&row));
+        if !told && !row.is_stale(now, timing) {
             return Ok(Beat::Kept(WolfState::parse(&row.state), false));
         }
-        match self.settle(id, timing).await? {
+        let settled = match news.filter(|_| told) {
+            Some(news) => self.tell(id, stream, news, timing).await?,
+            None => self.settle(id, timing).await?,
+        };
+        match settled {
             Some((state, changed)) => Ok(Beat::Kept(state, changed)),
             None => Ok(Beat::Unknown),
         }
@@ -238,6 +249,7 @@ async fn renew(
         .col_expr(wolf::Column::UsedDiskBytes, Expr::value(measured.disk_bytes))
         .col_expr(wolf::Column::UsedPids, Expr::value(measured.pids))
         .col_expr(wolf::Column::RunningSandboxes, Expr::value(measured.running_sandboxes))
+        .col_expr(wolf::Column::GpuTelemetry, Expr::value(telemetry(measured.gpus)))
         .filter(wolf::Column::Id.eq(id.as_str()))
         .filter(wolf::Column::HeartbeatStream.eq(stream))
         .filter(wolf::Column::DeleteTime.is_null())
@@ -246,7 +258,7 @@ async fn renew(
     Ok(done.rows_affected > 0)
 }
 
-async fn judge_and_write(
+pub(super) async fn judge_and_write(
     t: &Transaction<'_>,
     before: WolfRow,
     mut after: WolfRow,

@@ -221,6 +221,9 @@ pub(super) async fn write(
         tunnel_attached,
         state,
         state_message,
+        gpus_failed,
+        images,
+        disk_pressure,
         delete_time
     );
     columns.revision = Set(revision);
@@ -242,10 +245,20 @@ impl WolfRow {
             .transpose()
     }
 
-    /// On the wire. Its etag is its revision: both change with every write.
+    /// On the wire, with what was measured of its GPUs but without the values,
+    /// which age: see [`WolfRow::with_telemetry`]. Its etag is its revision:
+    /// both change with every write.
     pub(crate) fn to_proto(&self) -> Result<Wolf> {
         let capacity = self.capacity.as_deref().map(WolfCapacity::decode).transpose();
+        let capacity = capacity.map_err(|error| damaged("wolf capacity", error))?;
         let engine = self.engine.as_deref().map(WolfEngine::decode).transpose();
+        let state = WolfState::parse(&self.state);
+        // A wolf that is well but holds devices back says why.
+        let notice = capacity.as_ref().map_or("", |capacity| capacity.gpu_notice.as_str());
+        let state_message = match (state, self.state_message.as_str()) {
+            (WolfState::Online, "") => notice.to_owned(),
+            (_, message) => message.to_owned(),
+        };
         Ok(Wolf {
             name: format!("{}/{}", WolfId::COLLECTION, self.id),
             display_name: self.display_name.clone(),
@@ -256,9 +269,12 @@ impl WolfRow {
                 .unwrap_or_default(),
             labels: serde_json::from_str(&self.labels)
                 .map_err(|error| damaged("wolf labels", error))?,
-            state: WolfState::parse(&self.state).to_proto().into(),
-            state_message: self.state_message.clone(),
-            capacity: capacity.map_err(|error| damaged("wolf capacity", error))?,
+            state: state.to_proto().into(),
+            state_message,
+            gpu_telemetry: self.gpu_states(capacity.as_ref())?,
+            images: self.images()?,
+            disk_pressure: self.disk_pressure.clone(),
+            capacity,
             engine: engine.map_err(|error| damaged("wolf engine", error))?,
             agent_version: self.agent_version.clone(),
             instance_id: self.instance_id.clone().unwrap_or_default(),
@@ -267,7 +283,6 @@ impl WolfRow {
             create_time: Some(Micros(self.create_time).to_proto()),
             update_time: Some(Micros(self.update_time).to_proto()),
             etag: self.revision.to_string(),
-            ..Wolf::default()
         })
     }
 }

@@ -15,6 +15,7 @@ use wolfpack_proto::registry::v1::{
     GetWolfRequest, HeartbeatRequest, HeartbeatResponse, JoinWolfRequest, JoinWolfResponse,
     RegisterWolfRequest, Role, SetProjectMemberRequest, Wolf, WolfCapacity, WolfState,
 };
+use wolfpack_proto::types::v1::GpuDevice;
 use wolfpack_registry::ca::{CertificateAuthority, write_private, write_public};
 use wolfpack_registry::{App, Config};
 use wolfpack_rpc::{ClientTls, PeerConfig, RpcChannel, TlsConfig, from_status};
@@ -309,7 +310,11 @@ impl Joined {
 
 pub(crate) fn registration(instance: &str) -> RegisterWolfRequest {
     RegisterWolfRequest {
-        capacity: Some(WolfCapacity { desktop_slots: 2, ..WolfCapacity::default() }),
+        capacity: Some(WolfCapacity {
+            desktop_slots: 2,
+            gpus: vec![GpuDevice { id: "GPU-0".to_owned(), ..GpuDevice::default() }],
+            ..WolfCapacity::default()
+        }),
         agent_version: "1.2.3".to_owned(),
         instance_id: instance.to_owned(),
         labels: [("region".to_owned(), "here".to_owned())].into(),
@@ -340,8 +345,19 @@ impl Heart {
             sequence: self.sequence,
             running_sandboxes: Some(0),
             engine_fault: engine_fault.to_owned(),
-            used: None,
+            ..HeartbeatRequest::default()
         };
+        self.send(beat).await
+    }
+
+    /// Sends a beat that is this stream's next, and returns its answer.
+    pub(crate) async fn tell(&mut self, beat: HeartbeatRequest) -> Result<WolfState, Status> {
+        self.sequence += 1;
+        let (instance_id, sequence) = (self.instance.clone(), self.sequence);
+        self.send(HeartbeatRequest { instance_id, sequence, ..beat }).await
+    }
+
+    async fn send(&mut self, beat: HeartbeatRequest) -> Result<WolfState, Status> {
         // A stream that has ended says why in its answer.
         let _ = self.beats.send(beat).await;
         let answer = self.answer().await?;

@@ -11,4 +11,5 @@ mod liveness;
 mod replicas;
 mod restart;
 mod sandbox_tokens;
+mod telemetry;
 mod watching;

@@ -1,5 +1,5 @@
-//! A host. The heartbeat columns are written alone and often; every other
-//! write takes a new revision.
+//! A host. The heartbeat columns, `gpu_telemetry` among them, are written alone
+//! and often; every other write takes a new revision.
 
 use sea_orm::entity::prelude::*;
 
@@ -30,6 +30,14 @@ pub(crate) struct Model {
     pub(crate) create_time: i64,
     pub(crate) update_time: i64,
     pub(crate) delete_time: Option<i64>,
+    /// A `HeartbeatRequest` with the GPUs' measurements and nothing else.
+    pub(crate) gpu_telemetry: Option<Vec<u8>>,
+    /// JSON list of the ids of GPUs that failed, sorted.
+    pub(crate) gpus_failed: String,
+    /// `WolfImages`.
+    pub(crate) images: Option<Vec<u8>>,
+    /// Empty when there is enough disk.
+    pub(crate) disk_pressure: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
