@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore};
 use wolfpack_proto::DESCRIPTOR_SET;
+use wolfpack_proto::sandbox::v1::container_service_server::ContainerServiceServer;
 use wolfpack_proto::sandbox::v1::desktop_service_server::DesktopServiceServer;
+use wolfpack_proto::sandbox::v1::doctor_service_server::DoctorServiceServer;
+use wolfpack_proto::sandbox::v1::image_service_server::ImageServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_server::SandboxIoServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_service_server::SandboxServiceServer;
 use wolfpack_rpc::auth::RemoteAuthority;
@@ -106,6 +109,8 @@ impl App {
             defaults: Defaults {
                 image: config.defaults.image.clone(),
                 desktop_image: config.defaults.desktop_image.clone(),
+                docker_image: config.defaults.docker_image.clone(),
+                desktop_docker_image: config.defaults.desktop_docker_image.clone(),
             },
             holder: holder.clone(),
             lease: config.reconcile.lease,
@@ -153,7 +158,10 @@ impl App {
             .add_service(
                 SandboxIoServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE),
             )
-            .add_service(DesktopServiceServer::new(api).max_decoding_message_size(MESSAGE))
+            .add_service(DesktopServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+            .add_service(ImageServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE))
+            .add_service(DoctorServiceServer::new(api.clone()))
+            .add_service(ContainerServiceServer::new(api))
             .listen(self.listener, Profile::internal())
             .build();
         if let Some(admin) = self.admin {

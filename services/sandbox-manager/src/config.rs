@@ -55,6 +55,10 @@ pub struct DefaultsConfig {
     pub image: String,
     /// The image with a desktop.
     pub desktop_image: String,
+    /// The image with Docker, NESTED or SHARED.
+    pub docker_image: String,
+    /// The image with both.
+    pub desktop_docker_image: String,
 }
 
 /// Bounds of the reconciler.
@@ -192,6 +196,8 @@ impl Default for DefaultsConfig {
         Self {
             image: "wolfpack/sandbox-base:latest".to_owned(),
             desktop_image: "wolfpack/sandbox-desktop:latest".to_owned(),
+            docker_image: "wolfpack/sandbox-docker:latest".to_owned(),
+            desktop_docker_image: "wolfpack/sandbox-desktop-docker:latest".to_owned(),
         }
     }
 }
@@ -306,6 +312,8 @@ impl Validate for Config {
         for (key, image) in [
             ("defaults.image", &self.defaults.image),
             ("defaults.desktop_image", &self.defaults.desktop_image),
+            ("defaults.docker_image", &self.defaults.docker_image),
+            ("defaults.desktop_docker_image", &self.defaults.desktop_docker_image),
         ] {
             if image.is_empty() {
                 faults.push(format!("{key} is empty; name an image that the wolves have"));

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use moka::sync::Cache;
+use tokio_util::sync::CancellationToken;
+use wolfpack_proto::agent::v1::container_service_client::ContainerServiceClient;
+use wolfpack_proto::agent::v1::wolf_doctor_service_client::WolfDoctorServiceClient;
+use wolfpack_proto::agent::v1::wolf_image_service_client::WolfImageServiceClient;
 use wolfpack_proto::agent::v1::wolf_runtime_service_client::WolfRuntimeServiceClient;
 use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
 use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
@@ -15,6 +19,7 @@ use wolfpack_tunnel::Dialer;
 use wolfpack_types::{Endpoint, ParseIdError, Target, WolfId};
 
 use crate::config::Config;
+use crate::reach::Cancelling;
 
 /// Wolves whose channel is kept at a time; more are dialed again when needed.
 const WOLVES_KEPT: u64 = 10_000;
@@ -89,6 +94,43 @@ impl Peers {
     /// For streams that last: the caller bounds them.
     pub(crate) fn runtime_stream(&self, wolf: &WolfId) -> WolfRuntimeServiceClient<RpcChannel> {
         WolfRuntimeServiceClient::new(self.runtime_channel(wolf).without_deadline())
+    }
+
+    /// The images of a wolf.
+    pub(crate) fn images(
+        &self,
+        wolf: &WolfId,
+        deadline: Duration,
+    ) -> WolfImageServiceClient<RpcChannel> {
+        WolfImageServiceClient::new(self.runtime_channel(wolf).with_deadline(deadline))
+    }
+
+    /// The same for a call that lasts until the token is cancelled.
+    pub(crate) fn images_lasting(
+        &self,
+        wolf: &WolfId,
+        token: CancellationToken,
+    ) -> WolfImageServiceClient<Cancelling> {
+        let channel = self.runtime_channel(wolf).without_deadline();
+        WolfImageServiceClient::new(Cancelling::new(channel, token))
+    }
+
+    /// The doctor of a wolf; the caller bounds streams.
+    pub(crate) fn doctor(
+        &self,
+        wolf: &WolfId,
+        deadline: Duration,
+    ) -> WolfDoctorServiceClient<RpcChannel> {
+        WolfDoctorServiceClient::new(self.runtime_channel(wolf).with_deadline(deadline))
+    }
+
+    /// The containers on a wolf's own engine.
+    pub(crate) fn siblings(
+        &self,
+        wolf: &WolfId,
+        deadline: Duration,
+    ) -> ContainerServiceClient<RpcChannel> {
+        ContainerServiceClient::new(self.runtime_channel(wolf).with_deadline(deadline))
     }
 
     fn runtime_channel(&self, wolf: &WolfId) -> RpcChannel {

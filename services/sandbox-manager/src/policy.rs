@@ -8,10 +8,15 @@ pub const SERVICES: &[&str] = &[
     "wolfpack.sandbox.v1.SandboxService",
     "wolfpack.sandbox.v1.SandboxIoService",
     "wolfpack.sandbox.v1.DesktopService",
+    "wolfpack.sandbox.v1.ImageService",
+    "wolfpack.sandbox.v1.DoctorService",
+    "wolfpack.sandbox.v1.ContainerService",
 ];
 
 const VIEWERS: Allow = Allow { users: Some(Role::Viewer), ..Allow::NOBODY };
 const DEVELOPERS: Allow = Allow { users: Some(Role::Developer), ..Allow::NOBODY };
+
+const ADMINS: Allow = Allow { users: Some(Role::Admin), ..Allow::NOBODY };
 
 const fn row(method: &'static str, allow: Allow, kind: RpcKind) -> PolicyRow {
     PolicyRow { method, allow, kind }
@@ -30,6 +35,12 @@ pub const POLICY: &[PolicyRow] = &[
     row("/wolfpack.sandbox.v1.DesktopService/GetScreenshot", DEVELOPERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/GetClipboard", DEVELOPERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/SetClipboard", DEVELOPERS, RpcKind::Unary),
+    // Of the project's own wolves; of shared ones only platform admins.
+    row("/wolfpack.sandbox.v1.ImageService/ListImages", ADMINS, RpcKind::Unary),
+    row("/wolfpack.sandbox.v1.ImageService/LoadImage", ADMINS, RpcKind::Stream),
+    row("/wolfpack.sandbox.v1.ImageService/RemoveImage", ADMINS, RpcKind::Unary),
+    row("/wolfpack.sandbox.v1.DoctorService/CheckWolf", ADMINS, RpcKind::Stream),
+    row("/wolfpack.sandbox.v1.ContainerService/ListContainers", VIEWERS, RpcKind::Unary),
 ];
 
 #[cfg(test)]
@@ -48,8 +59,14 @@ mod tests {
     fn what_changes_or_enters_a_sandbox_needs_a_developer() {
         for row in POLICY {
             let name = row.method.rsplit('/').next().unwrap();
-            let reads = ["GetSandbox", "ListSandboxes", "WatchSandboxes", "StreamLogs"];
-            let expected = if reads.contains(&name) { Role::Viewer } else { Role::Developer };
+            let reads =
+                ["GetSandbox", "ListSandboxes", "WatchSandboxes", "StreamLogs", "ListContainers"];
+            let wolves = ["ListImages", "LoadImage", "RemoveImage", "CheckWolf"];
+            let expected = match name {
+                name if reads.contains(&name) => Role::Viewer,
+                name if wolves.contains(&name) => Role::Admin,
+                _ => Role::Developer,
+            };
             assert_eq!(row.allow.users, Some(expected), "{name}");
             assert!(!row.allow.anyone && !row.allow.sandboxes && !row.allow.wolves);
         }

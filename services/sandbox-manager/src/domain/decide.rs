@@ -42,12 +42,13 @@ fn scheduling(record: &Record, facts: &Facts) -> Step {
     if record.attempt >= facts.placements_allowed {
         let tried = record.attempt;
         return Step::Fail(Failure::new(
-            Reason::NoWolfFits,
+            record.final_refusal().unwrap_or(Reason::NoWolfFits),
             format!("{tried} placements were given up, the last because: {}", record.message),
         ));
     }
     if facts.overdue {
-        return Step::Fail(Failure::new(Reason::NoWolfFits, record.message.clone()));
+        let reason = record.final_refusal().unwrap_or(Reason::NoWolfFits);
+        return Step::Fail(Failure::new(reason, record.message.clone()));
     }
     Step::Place
 }
@@ -286,6 +287,25 @@ mod tests {
             record.abandon(give_up, "the wolf is not to blame", now()).unwrap();
             assert!(record.refused_by.is_empty());
         }
+    }
+
+    #[test]
+    fn what_a_wolf_never_takes_is_tried_elsewhere_and_keeps_its_reason() {
+        let mut record = placed();
+        let wolf = record.boot.as_ref().unwrap().wolf.clone();
+        record.refused(Reason::MountForbidden, "not below a folder", now()).unwrap();
+        assert_eq!(record.refused_by, [wolf]);
+        assert_eq!(record.final_refusal(), Some(Reason::MountForbidden));
+        record.released();
+        record.revoked();
+        assert_eq!(decide(&record, &facts()), Step::Place);
+        let late = Facts { overdue: true, ..facts() };
+        assert!(
+            matches!(decide(&record, &late), Step::Fail(f) if f.reason == Reason::MountForbidden)
+        );
+        record.placed(WolfId::new(), ReservationId::new(), ExecutionId::new(), now());
+        record.admitted(true, now()).unwrap();
+        assert_eq!(record.reason, None, "another one took it");
     }
 
     #[test]

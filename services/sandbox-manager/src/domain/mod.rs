@@ -7,6 +7,7 @@
 
 mod decide;
 mod facts;
+mod mount;
 mod orphan;
 mod record;
 mod spec;
@@ -23,5 +24,5 @@ pub use orphan::{Claim, is_orphan};
 pub use record::{
     Boot, Exit, Failure, GiveUp, Holds, IllegalTransition, Record, ReleaseAs, Transition,
 };
-pub use spec::{Defaults, accept, place_request_id, shape_of};
+pub use spec::{Defaults, accept, docker_of, place_request_id, shape_of};
 pub use step::Step;

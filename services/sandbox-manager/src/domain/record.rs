@@ -1,6 +1,7 @@
 //! What the row of a sandbox says about its life, and how it may change.
 
 use chrono::{DateTime, Utc};
+use wolfpack_proto::sandbox::v1::PullStatus;
 use wolfpack_types::{ExecutionId, Reason, ReservationId, SandboxState, WolfId};
 
 /// How many transitions a record keeps.
@@ -146,7 +147,7 @@ pub struct Boot {
 }
 
 /// The life of one sandbox as its row tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// Where it is in its life.
     pub state: SandboxState,
@@ -167,6 +168,8 @@ pub struct Record {
     pub exit_code: Option<i32>,
     /// Last output of its main process.
     pub last_logs: String,
+    /// How far its image is; only while PULLING.
+    pub pull: Option<PullStatus>,
 }
 
 impl Record {
@@ -183,6 +186,7 @@ impl Record {
             boot: None,
             exit_code: None,
             last_logs: String::new(),
+            pull: None,
         }
     }
 
@@ -224,6 +228,7 @@ impl Record {
             return Err(IllegalTransition { from: self.state, to: next });
         }
         self.state = next;
+        self.pull = None;
         self.transitions.push(Transition { state: next, time: now });
         if self.transitions.len() > TRANSITIONS_KEPT {
             let surplus = self.transitions.len() - TRANSITIONS_KEPT;
@@ -298,6 +303,7 @@ impl Record {
         if self.state != SandboxState::Pulling {
             self.become_state(SandboxState::Pulling, now)?;
         }
+        self.reason = None;
         "the wolf admitted it".clone_into(&mut self.message);
         if let Some(boot) = &mut self.boot {
             boot.confirmed |= confirmed;
@@ -312,9 +318,10 @@ impl Record {
         }
     }
 
-    /// The image is being fetched.
-    pub fn pulling(&mut self, message: &str) {
+    /// The image is being fetched; it is so far.
+    pub fn pulling(&mut self, message: &str, pull: PullStatus) {
         message.clone_into(&mut self.message);
+        self.pull = Some(pull);
     }
 
     /// The container runs.
@@ -408,6 +415,29 @@ impl Record {
             }
         }
         Ok(())
+    }
+
+    /// The wolf never takes a sandbox like this: another one is looked for, and
+    /// the reason is kept for when there is none.
+    ///
+    /// # Errors
+    /// As [`Record::begin_scheduling`].
+    pub fn refused(
+        &mut self,
+        reason: Reason,
+        message: &str,
+        now: DateTime<Utc>,
+    ) -> Result<(), IllegalTransition> {
+        self.abandon(GiveUp::REFUSED, message, now)?;
+        self.reason = Some(reason);
+        Ok(())
+    }
+
+    /// Why a wolf said that it never takes a sandbox like this, when no other
+    /// has taken it since.
+    #[must_use]
+    pub fn final_refusal(&self) -> Option<Reason> {
+        self.reason.filter(|_| self.state == SandboxState::Scheduling)
     }
 
     /// The container is gone from the wolf, or the wolf is.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
+use wolfpack_proto::agent::v1::container_service_client::ContainerServiceClient;
 use wolfpack_proto::agent::v1::sandbox_agent_service_client::SandboxAgentServiceClient;
 use wolfpack_rpc::client::RpcChannel;
 use wolfpack_tunnel::Dialer;
@@ -45,6 +46,16 @@ impl Agents {
     pub(super) fn over(&self, route: &Route, path: Path, deadline: Duration) -> Agent {
         let channel = self.channel(route, path).with_deadline(deadline);
         SandboxAgentServiceClient::new(channel).max_decoding_message_size(self.max_message)
+    }
+
+    /// The containers on the engine of a boot's sandbox.
+    pub(super) fn containers(
+        &self,
+        route: &Route,
+        path: Path,
+        deadline: Duration,
+    ) -> ContainerServiceClient<RpcChannel> {
+        ContainerServiceClient::new(self.channel(route, path).with_deadline(deadline))
     }
 
     /// The same for calls that last until the token is cancelled.

@@ -25,7 +25,7 @@ pub(crate) struct Cancelling {
 }
 
 impl Cancelling {
-    pub(super) fn new(channel: RpcChannel, token: CancellationToken) -> Self {
+    pub(crate) fn new(channel: RpcChannel, token: CancellationToken) -> Self {
         Self { channel, token }
     }
 }

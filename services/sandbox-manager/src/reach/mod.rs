@@ -16,8 +16,8 @@ use std::time::Duration;
 use moka::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use wolfpack_proto::agent::v1::GetStatusRequest;
-use wolfpack_proto::sandbox::v1::TunnelPath;
+use wolfpack_proto::agent::v1::{GetStatusRequest, ListContainersRequest};
+use wolfpack_proto::sandbox::v1::{Container, TunnelPath};
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason, SandboxId};
 
@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use agents::Agents;
 pub(crate) use agents::{Agent, LastingAgent};
+pub(crate) use cancel::Cancelling;
 pub(crate) use hedge::is_lost;
 pub(crate) use route::{Path, Route};
 
@@ -89,11 +90,39 @@ impl Reach {
         Fut: Future<Output = Result<T, Status>> + Send,
         T: Send,
     {
+        self.call_over(route, deadline, |path| call(self.agents.over(route, path, deadline))).await
+    }
+
+    /// As [`Reach::call`], of the containers on the sandbox's own engine.
+    ///
+    /// # Errors
+    /// As [`Reach::call`].
+    pub(crate) async fn containers(
+        &self,
+        route: &Route,
+        deadline: Duration,
+    ) -> Result<Vec<Container>, Fault> {
+        let listed = self.call_over(route, deadline, |path| {
+            let mut agent = self.agents.containers(route, path, deadline);
+            let request = ListContainersRequest { sandbox: route.sandbox.name() };
+            async move { agent.list_containers(request).await.map(tonic::Response::into_inner) }
+        });
+        Ok(listed.await?.0.containers)
+    }
+
+    async fn call_over<T, F, Fut>(
+        &self,
+        route: &Route,
+        deadline: Duration,
+        call: F,
+    ) -> Result<(T, TunnelPath), Fault>
+    where
+        F: Fn(Path) -> Fut + Sync,
+        Fut: Future<Output = Result<T, Status>> + Send,
+        T: Send,
+    {
         let order = self.order(route);
-        let raced = hedge::race(order, self.config.hedge, deadline, |path| {
-            call(self.agents.over(route, path, deadline))
-        })
-        .await;
+        let raced = hedge::race(order, self.config.hedge, deadline, call).await;
         self.learn(route, &raced.tries);
         match raced.answer {
             Some((path, Ok(answer))) => Ok((answer, path.into())),

@@ -1,8 +1,10 @@
 //! Rows as the API says them.
 
 use wolfpack_proto::sandbox::v1 as pb;
+use wolfpack_proto::types::v1 as types;
+use wolfpack_types::DockerMode;
 
-use crate::domain::Transition;
+use crate::domain::{Transition, docker_of};
 use crate::store::{Sandbox, api_state, timestamp};
 
 /// A sandbox as clients see it.
@@ -39,7 +41,20 @@ fn status(row: &Sandbox) -> pb::SandboxStatus {
         // What a healthy sandbox said at its end is for StreamLogs to tell.
         last_logs: record.reason.map(|_| record.last_logs.clone()).unwrap_or_default(),
         exit_code: record.exit_code,
+        docker: Some(docker(row)),
+        pull: record.pull.clone(),
     }
+}
+
+/// What it has of Docker, plainly.
+fn docker(row: &Sandbox) -> pb::DockerStatus {
+    let mode = docker_of(&row.asked.spec);
+    let said = match mode {
+        DockerMode::None => types::DockerMode::None,
+        DockerMode::Nested => types::DockerMode::Nested,
+        DockerMode::Shared => types::DockerMode::Shared,
+    };
+    pb::DockerStatus { mode: said.into(), isolation: mode.isolation().to_owned() }
 }
 
 fn transition(transition: &Transition) -> pb::StateTransition {

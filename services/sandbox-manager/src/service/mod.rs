@@ -1,12 +1,17 @@
 //! The rpcs: check, authorise, do, map. Nothing here knows of SQL.
 
 mod answer;
+mod containers;
 mod desktop;
+mod doctor;
 mod exec;
+mod images;
 mod io;
 mod logs;
 mod sandboxes;
+mod tunnel_checks;
 mod watch;
+mod wolves;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +43,7 @@ pub(crate) struct Parts {
     pub(crate) lease: Duration,
 }
 
-/// The handlers of all three services; cheap to clone.
+/// The handlers of all services; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Api {
     parts: Arc<Parts>,
@@ -59,6 +64,11 @@ impl Api {
     /// The way to the agent of a sandbox of the caller's project that runs.
     async fn running(&self, caller: &Caller, name: &str) -> Result<Route, Status> {
         let sandbox = self.sandbox(caller, name).await?;
+        Self::route(&sandbox)
+    }
+
+    /// The way to the agent of a sandbox that runs.
+    fn route(sandbox: &Sandbox) -> Result<Route, Status> {
         let not_running = |message: String| {
             to_status(
                 Fault::new(Reason::SandboxNotRunning, message)
@@ -68,7 +78,7 @@ impl Api {
         };
         match sandbox.record.state {
             SandboxState::Running => {
-                Route::of(&sandbox).ok_or_else(|| not_running("it has no placement".to_owned()))
+                Route::of(sandbox).ok_or_else(|| not_running("it has no placement".to_owned()))
             }
             SandboxState::Lost => Err(to_status(
                 Fault::new(Reason::SandboxUnreachable, sandbox.record.message.clone())

@@ -12,10 +12,10 @@ use wolfpack_proto::sandbox::v1::{
 };
 use wolfpack_rpc::{Caller, checked, to_status};
 use wolfpack_runtime::trace_context;
-use wolfpack_types::{Role, SandboxId, page};
+use wolfpack_types::{DockerMode, Role, SandboxId, page};
 
 use super::{Api, answer, id_of, refuse};
-use crate::domain::{Record, accept};
+use crate::domain::{Record, accept, docker_of};
 use crate::store::{Asked, ListQuery, Owner, Sandbox};
 
 #[tonic::async_trait]
@@ -28,6 +28,11 @@ impl SandboxService for Api {
     ) -> Result<Response<CreateSandboxResponse>, Status> {
         let (caller, mut message) = checked(request)?;
         caller.require(Role::Developer)?;
+        let spec = message.sandbox.as_ref().and_then(|it| it.spec.as_ref());
+        if spec.is_some_and(|spec| docker_of(spec) == DockerMode::Shared) {
+            // Whoever is in it owns the wolf.
+            caller.require(Role::Admin)?;
+        }
         let request_id = std::mem::take(&mut message.request_id);
         // All of the message but the id that names it.
         let body_hash = *blake3::hash(&message.encode_to_vec()).as_bytes();

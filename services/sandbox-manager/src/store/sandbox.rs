@@ -143,6 +143,7 @@ impl Sandbox {
                 boot,
                 exit_code: row.exit_code,
                 last_logs: row.last_logs.clone(),
+                pull: status.pull,
             },
             created_at: time_of(row.created_at).ok_or_else(|| damaged("created_at"))?,
             updated_at: time_of(row.updated_at).ok_or_else(|| damaged("updated_at"))?,
@@ -192,6 +193,7 @@ impl Sandbox {
         let holds = boot.map(|boot| boot.holds).unwrap_or_default();
         let status = pb::SandboxStatus {
             transitions: record.transitions.iter().map(transition_to).collect(),
+            pull: record.pull.clone(),
             ..pb::SandboxStatus::default()
         };
         let refused: Vec<&str> = record.refused_by.iter().map(WolfId::as_str).collect();

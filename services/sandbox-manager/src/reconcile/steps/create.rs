@@ -12,6 +12,7 @@ use wolfpack_proto::agent::v1::{
     ContainerStatus, CreateSandboxRequest, CreateSandboxResponse, Pulling,
 };
 use wolfpack_proto::registry::v1::MintSandboxTokenRequest;
+use wolfpack_proto::sandbox::v1::PullStatus;
 use wolfpack_proto::scheduler::v1::Reservation;
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason, SandboxState};
@@ -24,6 +25,8 @@ use crate::reconcile::{Reconciler, observe};
 
 /// Progress of a pull is written at most this often.
 const PROGRESS: Duration = Duration::from_secs(1);
+/// The most layers that are told.
+const LAYERS: usize = 128;
 
 impl Reconciler {
     /// Creates the container. A repeated call goes on where the first one is,
@@ -166,8 +169,15 @@ impl Reconciler {
                 format!("{} ({percent}%)", pulling.message)
             }
         };
-        if session.record().message != message {
-            session.row.record.pulling(&message);
+        let pull = PullStatus {
+            current_bytes: pulling.current_bytes,
+            total_bytes: pulling.total_bytes,
+            bytes_per_second: pulling.bytes_per_second,
+            layers: pulling.layers.iter().take(LAYERS).cloned().collect(),
+        };
+        let record = &mut session.row.record;
+        if record.message != message || record.pull.as_ref() != Some(&pull) {
+            record.pulling(&message, pull);
             self.save(session).await?;
         }
         Ok(())
@@ -196,6 +206,12 @@ impl Reconciler {
                 let late = is_past(session.row.goods.as_ref(), now) || is_outdated(&fault);
                 let how = if late { GiveUp::EXPIRED } else { GiveUp::REFUSED };
                 session.row.record.abandon(how, &message, now)?;
+                self.save(session).await
+            }
+            Reason::DockerModeUnsupported | Reason::MountForbidden => {
+                let now = session.now();
+                let message = format!("the wolf does not take it: {}", fault.message);
+                session.row.record.refused(fault.reason, &message, now)?;
                 self.save(session).await
             }
             Reason::ImageNotFound | Reason::ImagePullFailed => {

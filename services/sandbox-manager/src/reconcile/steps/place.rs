@@ -86,6 +86,11 @@ impl Reconciler {
     async fn not_placed(&self, session: &mut Session, fault: Fault) -> Result<Next, Trouble> {
         let record = &mut session.row.record;
         match fault.reason {
+            // Those that might take it never will, and the others cannot.
+            Reason::NoWolfFits if let Some(reason) = record.final_refusal() => {
+                let failure = Failure::new(reason, record.message.clone());
+                self.fail(session, failure).await
+            }
             Reason::NoWolfFits => {
                 if record.no_wolf_yet(&fault.message) {
                     self.save(session).await?;
