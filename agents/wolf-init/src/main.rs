@@ -1,3 +1,7 @@
 //! PID 1 of the wolf image.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wolfpack_wolf_init::main()
+}

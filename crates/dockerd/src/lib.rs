@@ -8,3 +8,4 @@ pub mod outer;
 pub mod plan;
 pub mod daemon;
 pub mod place;
+pub mod status;

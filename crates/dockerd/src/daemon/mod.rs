@@ -2,6 +2,7 @@
 //! with all that it started. It is taken only with a storage driver that is
 //! fit, and says why when it is not there.
 
+mod containers;
 mod error;
 mod leftovers;
 mod log;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use wolfpack_runtime::Supervisor;
 
+pub use containers::stop_containers;
 pub use error::DaemonError;
 pub use options::{EngineOptions, GpuOptions, LogOptions, arguments, daemon_json};
 pub use process::{Ended, Spawn, Spawned, TokioSpawn};

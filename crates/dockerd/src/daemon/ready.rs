@@ -102,7 +102,7 @@ pub async fn ask(socket: &Path) -> Result<EngineFacts, String> {
     in_time(client.info()).await.map(EngineFacts::from)
 }
 
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     call: impl Future<Output = Result<T, bollard::errors::Error>>,
 ) -> Result<T, String> {
     match tokio::time::timeout(CALL, call).await {
