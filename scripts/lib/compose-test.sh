@@ -37,8 +37,8 @@ compose_test() {
     [[ -z $(docker ps --all --quiet --filter "label=com.docker.compose.project=$stack") ]] || die "down left containers"
     WOLFPACK_COMPOSE_BUILT=yes up >/dev/null
     [[ $(compose_wolf_name) == "$wolf" ]] || die "the wolf came back as another one: $(compose_wolf_name), not $wolf"
-    [[ $(compose_sandbox "$kept" name) == "$kept" ]] || die "$kept is forgotten"
-    say "$kept is known, and $(compose_sandbox "$kept" state)"
+    kept=$(compose_sandbox "$kept") || die "$kept is forgotten"
+    say "known: $kept"
     compose_main_job
 
     say "the control plane moves to other addresses while a sandbox runs"
@@ -120,9 +120,12 @@ compose_create() {
     "$wolfpack" sandbox create --name "$1" -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)["name"])'
 }
 
-# compose_sandbox NAME FIELD
+# compose_sandbox NAME: its resource name and its state.
 compose_sandbox() {
-    "$wolfpack" sandbox get "$1" -o json | python3 -c 'import json, sys; print(json.load(sys.stdin)[sys.argv[1]])' "$2"
+    "$wolfpack" sandbox get "$1" -o json | python3 -c '
+import json, sys
+sandbox = json.load(sys.stdin)
+print(sandbox["name"], sandbox["status"]["state"].removeprefix("SANDBOX_STATE_").lower())'
 }
 
 compose_says() {
@@ -133,9 +136,10 @@ compose_says() {
 compose_main_job() {
     local sandbox names request
     sandbox=$(compose_create job)
-    compose_says "$sandbox" "hello from inside"
-    [[ $(printf 'to be summed' | "$wolfpack" sandbox exec "$sandbox" -- sha256sum) == "$(printf 'to be summed' | sha256sum)" ]]
-    local code=0
+    compose_says "$sandbox" "hello from inside" || die "$sandbox does not say hello"
+    local sum code=0
+    sum=$(printf 'to be summed' | "$wolfpack" sandbox exec -i "$sandbox" -- sha256sum)
+    [[ $sum == "$(printf 'to be summed' | sha256sum)" ]] || die "exec gave $sum for another sum"
     "$wolfpack" sandbox exec "$sandbox" -- sh -c 'exit 7' || code=$?
     [[ $code -eq 7 ]] || die "exec gave $code for 7"
     names=$(compose_grpcurl wolfpack.sandbox.v1.SandboxService/ListSandboxes '{}')

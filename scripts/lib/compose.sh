@@ -43,7 +43,7 @@ compose_secrets() {
     chmod 0755 "$state/wolf"
 
     # Other names than last time, or ten months gone of their twelve: other certificates. What runs reads them again by itself.
-    if [[ $(cat "$state/names" 2>/dev/null) != "$*" || -n $(find "$state/names" -mtime +300) ]]; then
+    if [[ ! -e $state/names || $(<"$state/names") != "$*" || -n $(find "$state/names" -mtime +300) ]]; then
         for service in registry scheduler tunnel-broker sandbox-manager gateway; do
             compose_certificate "$state" "$uid:$gid" "$service" "$@"
         done
