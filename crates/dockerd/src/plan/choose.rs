@@ -118,13 +118,14 @@ fn chosen(depth: u8, taken: &[Ipv4Net], reasons: &mut Vec<String>) -> Result<Ipv
 
 /// The largest block of the ranges that overlaps nothing, the first of its size.
 fn within(ranges: &[Ipv4Net], smallest: u8, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
+    // What cannot overlap a range need not be looked at for each of its blocks.
+    let open: Vec<(&Ipv4Net, Vec<&Ipv4Net>)> = ranges
+        .iter()
+        .map(|range| (range, taken.iter().filter(|net| overlap(net, range)).collect()))
+        .filter(|(range, near): &(_, Vec<&Ipv4Net>)| !near.iter().any(|net| net.contains(*range)))
+        .collect();
     (LARGEST..=smallest).find_map(|size| {
-        ranges.iter().find_map(|range| {
-            // What cannot overlap the range need not be looked at for each block.
-            let near: Vec<&Ipv4Net> = taken.iter().filter(|net| overlap(net, range)).collect();
-            if near.iter().any(|net| net.contains(range)) {
-                return None;
-            }
+        open.iter().find_map(|(range, near)| {
             range.subnets(size).ok()?.find(|block| !near.iter().any(|net| overlap(net, block)))
         })
     })
@@ -170,12 +171,15 @@ fn taken(outer: &Outer, wanted: &Wanted, kept: Option<&NetworkPlan>) -> Vec<Ipv4
     all.into_iter().collect()
 }
 
+/// Never larger than the ranges: two halves of everything would be merged into
+/// what looks like a default route.
 fn handed_on(taken: &[Ipv4Net]) -> Vec<Ipv4Net> {
+    let ranges: Vec<Ipv4Net> = HANDED_ON.iter().filter_map(|range| known(range)).collect();
     let near: Vec<Ipv4Net> = taken
         .iter()
-        .copied()
-        .filter(|net| {
-            HANDED_ON.iter().any(|range| known(range).is_some_and(|range| overlap(&range, net)))
+        .flat_map(|net| {
+            let near = ranges.iter().filter(move |range| overlap(range, net));
+            near.map(move |range| if net.contains(range) { *range } else { *net })
         })
         .collect();
     Ipv4Net::aggregate(&near)

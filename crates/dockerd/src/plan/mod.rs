@@ -111,7 +111,10 @@ impl NetworkPlan {
 
 /// Whether two networks have an address in common.
 pub(crate) fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(b) || b.contains(a)
+    // They do when they agree on the bits of the shorter prefix.
+    let shorter = a.prefix_len().min(b.prefix_len());
+    let mask = u32::MAX.checked_shl(32 - u32::from(shorter)).unwrap_or(0);
+    (a.addr().to_bits() ^ b.addr().to_bits()) & mask == 0
 }
 
 #[cfg(test)]
