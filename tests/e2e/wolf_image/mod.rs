@@ -3,9 +3,12 @@
 
 mod leaks;
 mod levels;
+mod mounts;
 mod outside;
 mod probe;
 mod recovery;
+mod second_wolf;
+mod shared;
 mod tenants;
 
 use std::path::Path;
