@@ -54,7 +54,12 @@ async fn keep() -> io::Result<u8> {
     let mut hang_up = signal(SignalKind::hangup())?;
     // A terminal's signals come here and are passed on, not twice. This is the
     // one place that waits for children, so std's handle is not kept.
-    let inner = Command::new("/proc/self/exe").arg("supervise").process_group(0).spawn()?.id();
+    let inner = Command::new("/proc/self/exe")
+        .arg0("wolfpack-wolf-init")
+        .arg("supervise")
+        .process_group(0)
+        .spawn()?
+        .id();
     let inner = i32::try_from(inner).ok().and_then(Pid::from_raw);
     let inner = inner.ok_or_else(|| io::Error::other("the kernel returned an odd process id"))?;
     // Only reaping frees the number, and only this loop reaps.

@@ -1,0 +1,169 @@
+//! Each step of the start made to fail by its surroundings: it is named, with
+//! a code of its own, and a later good start recovers.
+
+use std::io::Write as _;
+
+use crate::image::image;
+use crate::wolf::{RIGHTS, STAND_IN, Wolf};
+
+/// Starts a wolf that must fail, and then a good one on the same volumes.
+async fn fails(more: &[&str], code: i32, step: &str, says: &str) {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    wolf.run(&[&STAND_IN[..], more].concat()).await;
+    named(&wolf, code, step, says).await;
+    recovers(&wolf).await;
+}
+
+async fn named(wolf: &Wolf, code: i32, step: &str, says: &str) {
+    let ended = wolf.ended().await;
+    let logs = wolf.logs().await;
+    assert_eq!(ended, code, "{logs}");
+    let line =
+        logs.lines().find(|line| line.starts_with(&format!("wolfpack-wolf-init: {step} failed")));
+    let line = line.unwrap_or_else(|| panic!("{step} is not named: {logs}"));
+    assert!(line.contains(says), "{line}");
+}
+
+async fn recovers(wolf: &Wolf) {
+    wolf.remove().await;
+    wolf.run(&STAND_IN).await;
+    wolf.healthy().await;
+}
+
+/// A seccomp profile that refuses some calls and allows the rest.
+fn refusing(rules: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rules}]}}"#).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn without_the_rights() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let volumes = wolf.volumes();
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    wolf.run_bare(&[&STAND_IN[..], &volumes].concat()).await;
+    named(&wolf, 70, "isolate", "--cap-add SYS_ADMIN").await;
+    recovers(&wolf).await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_change_networks() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let volumes = wolf.volumes();
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    // Of one that is added and dropped, Docker keeps the addition.
+    let net_admin = RIGHTS.iter().position(|right| *right == "NET_ADMIN").unwrap();
+    let rights = [&RIGHTS[..net_admin - 1], &RIGHTS[net_admin + 1..]].concat();
+    wolf.run_bare(&[&rights[..], &volumes, &STAND_IN].concat()).await;
+    named(&wolf, 77, "iptables", "--cap-add NET_ADMIN").await;
+    recovers(&wolf).await;
+}
+
+#[tokio::test]
+async fn masks_that_stay() {
+    let profile = refusing(r#"{"names":["umount2"],"action":"SCMP_ACT_ERRNO"}"#);
+    let option = format!("seccomp={}", profile.path().display());
+    fails(&["--security-opt", &option], 71, "unmask", "stays").await;
+}
+
+#[tokio::test]
+async fn a_sys_that_stays_read_only() {
+    // Mounts with MS_REMOUNT, 32.
+    let profile = refusing(
+        r#"{"names":["mount"],"action":"SCMP_ACT_ERRNO",
+            "args":[{"index":3,"value":32,"valueTwo":32,"op":"SCMP_CMP_MASKED_EQ"}]}"#,
+    );
+    let option = format!("seccomp={}", profile.path().display());
+    fails(&["--security-opt", &option], 72, "sys", "read-only").await;
+}
+
+#[tokio::test]
+async fn without_control_groups() {
+    fails(&["--tmpfs", "/sys/fs/cgroup"], 73, "cgroup", "no control groups").await;
+}
+
+#[tokio::test]
+async fn data_on_an_overlay() {
+    fails(&["-e", "WOLFPACK_INIT__DATA_ROOT=/data"], 75, "storage", "overlay").await;
+}
+
+#[tokio::test]
+async fn data_that_cannot_be_written() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let read_only = format!("{}-docker:/data:ro", wolf.name);
+    let root = "WOLFPACK_INIT__DATA_ROOT=/data";
+    wolf.run(&[&STAND_IN[..], &["-v", &read_only, "-e", root]].concat()).await;
+    named(&wolf, 75, "storage", "read-only").await;
+    recovers(&wolf).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_is_in_use() {
+    let pool = "WOLFPACK_INIT__POOL=172.17.0.0/16";
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    // Whatever the outer bridge has: the pool is everything it could be.
+    let own = crate::wolf::docker(&[
+        "network",
+        "inspect",
+        "bridge",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+    ])
+    .await;
+    let pool = own
+        .trim()
+        .parse::<ipnet::Ipv4Net>()
+        .map_or(pool.to_owned(), |subnet| format!("WOLFPACK_INIT__POOL={}", subnet.trunc()));
+    wolf.run(&[&STAND_IN[..], &["-e", &pool]].concat()).await;
+    named(&wolf, 76, "network", "WOLFPACK_INIT__POOL").await;
+    recovers(&wolf).await;
+}
+
+#[tokio::test]
+async fn an_engine_that_copies_whole_images() {
+    fails(&["-e", "WOLFPACK_INIT__ENGINE__STORAGE_DRIVER=vfs"], 78, "engine", "vfs").await;
+}
+
+#[tokio::test]
+async fn no_engine() {
+    fails(&["-e", "WOLFPACK_INIT__ENGINE__PROGRAM=/none"], 78, "engine", "/none").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_start() {
+    // A driver it does not know ends it: its own words must be told.
+    fails(&["-e", "WOLFPACK_INIT__ENGINE__STORAGE_DRIVER=none"], 78, "engine", "driver").await;
+}
+
+#[tokio::test]
+async fn no_agent() {
+    fails(&["-e", "WOLFPACK_INIT__AGENT__PROGRAM=/none"], 80, "agent", "/none").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_told_nothing() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    // The real one: without a server it has nothing to do.
+    wolf.run(&[]).await;
+    named(&wolf, 64, "agent", "configuration").await;
+    assert!(wolf.logs().await.contains("server"), "the agent says what is missing");
+    recovers(&wolf).await;
+}
+
+#[tokio::test]
+async fn a_configuration_with_faults() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    wolf.run(&["-e", "WOLFPACK_INIT__DEPTH=99", "-e", "WOLFPACK_INIT__NONSENSE=1"]).await;
+    assert_eq!(wolf.ended().await, 64);
+    let logs = wolf.logs().await;
+    assert!(logs.to_lowercase().contains("nonsense"), "{logs}");
+    recovers(&wolf).await;
+}
