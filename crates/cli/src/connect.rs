@@ -1,15 +1,21 @@
 //! From arguments, environment and context file to clients.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use secrecy::SecretString;
 use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
 use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
+use wolfpack_proto::sandbox::v1::container_service_client::ContainerServiceClient;
 use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
+use wolfpack_proto::sandbox::v1::doctor_service_client::DoctorServiceClient;
+use wolfpack_proto::sandbox::v1::image_service_client::ImageServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::scheduler::v1::scheduler_service_client::SchedulerServiceClient;
+use wolfpack_proto::tunnel::v1::tunnel_service_client::TunnelServiceClient;
 use wolfpack_rpc::{ClientTls, RpcChannel};
+use wolfpack_tunnel::Dialer;
 
 use crate::args::ConnectionArgs;
 use crate::context::{self, Context};
@@ -17,6 +23,11 @@ use crate::failure::Failure;
 
 /// A screenshot of a large display is more than the usual 4 MiB.
 const LARGE: usize = 128 << 20;
+
+/// For what is asked of a wolf through its tunnel.
+const REACHING: Duration = Duration::from_secs(60);
+/// For every check of a wolf.
+const CHECKING: Duration = Duration::from_secs(300);
 
 /// Roots of a server with a public certificate, as distributions lay them.
 const SYSTEM_ROOTS: [&str; 3] =
@@ -68,7 +79,7 @@ impl Api {
     }
 
     pub(crate) fn desktop(&self) -> DesktopServiceClient<RpcChannel> {
-        let channel = self.channel.with_deadline(std::time::Duration::from_secs(30));
+        let channel = self.channel.with_deadline(Duration::from_secs(30));
         DesktopServiceClient::new(channel).max_decoding_message_size(LARGE)
     }
 
@@ -78,6 +89,38 @@ impl Api {
 
     pub(crate) fn identity(&self) -> IdentityServiceClient<RpcChannel> {
         IdentityServiceClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn containers(&self) -> ContainerServiceClient<RpcChannel> {
+        ContainerServiceClient::new(self.channel.with_deadline(REACHING))
+    }
+
+    pub(crate) fn images(&self) -> ImageServiceClient<RpcChannel> {
+        ImageServiceClient::new(self.channel.with_deadline(REACHING))
+            .max_decoding_message_size(LARGE)
+    }
+
+    /// For pushes: they last as long as the image is large.
+    pub(crate) fn image_loads(&self) -> ImageServiceClient<RpcChannel> {
+        ImageServiceClient::new(self.channel.without_deadline()).max_decoding_message_size(LARGE)
+    }
+
+    pub(crate) fn doctor(&self) -> DoctorServiceClient<RpcChannel> {
+        DoctorServiceClient::new(self.channel.with_deadline(CHECKING))
+    }
+
+    pub(crate) fn tunnels(&self) -> TunnelServiceClient<RpcChannel> {
+        TunnelServiceClient::new(self.channel.clone())
+    }
+
+    /// For watches: they last until they are dropped.
+    pub(crate) fn tunnel_watches(&self) -> TunnelServiceClient<RpcChannel> {
+        TunnelServiceClient::new(self.channel.without_deadline())
+    }
+
+    /// Connections through tunnels.
+    pub(crate) fn dialer(&self) -> Dialer {
+        Dialer::new(self.channel.clone())
     }
 
     pub(crate) fn scheduler(&self) -> SchedulerServiceClient<RpcChannel> {

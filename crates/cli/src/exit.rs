@@ -14,6 +14,8 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// `wolfpack doctor` found something that fails.
+pub const UNWELL: Exit = Exit(1);
 /// Bad arguments, or a request that breaks a rule.
 pub const USAGE: Exit = Exit(64);
 /// The state of the thing does not allow it.
@@ -50,6 +52,7 @@ pub const READER_GONE: Exit = Exit(141);
 pub const TABLE: &str = "\
 Exit codes:
     0  done
+    1  'wolfpack doctor' found something that fails
    64  bad arguments, or the request breaks a rule
    65  the state of the thing does not allow it, or the sandbox failed to start
    66  there is no such thing

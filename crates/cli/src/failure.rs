@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use tonic::Status;
+use wolfpack_rpc::client;
 use wolfpack_types::{Fault, Reason};
 
 use crate::exit::{self, Exit};
@@ -103,13 +104,13 @@ impl Failure {
             if fault.reason.code() == wolfpack_types::Code::Unavailable && !is_stranger(fault))
     }
 
-    /// Names the server where the fault is its certificate.
+    /// Names the server where the fault is its TLS.
     pub(crate) fn of_server(mut self, server: &str) -> Self {
         if let Self::Fault(fault) = &mut self
-            && is_stranger(fault)
+            && is_of_gateway(fault)
+            && let Some(words) = tls_words(fault, server)
         {
-            fault.message =
-                format!("the certificate of {server} is not trusted; give its CA with --ca");
+            fault.message = words;
             // It will not be another one in a moment.
             fault.retry_after = None;
         }
@@ -168,7 +169,7 @@ impl Failure {
         json!({ "error": error })
     }
 
-    fn as_text(&self) -> String {
+    pub(crate) fn as_text(&self) -> String {
         let mut text = String::new();
         let mut line = |words: &str| {
             text.push_str(words);
@@ -235,6 +236,17 @@ fn hint(reason: Reason) -> Option<&'static str> {
         Reason::DesktopAbsent => "create the sandbox with --desktop",
         Reason::SandboxNotRunning => "`wolfpack sandbox get` says what state it is in, and why",
         Reason::RoleTooLow | Reason::CallerForbidden => "use a key with a higher role",
+        Reason::EndpointNotFound => {
+            "`wolfpack tunnel list` shows what is attached and yours to reach"
+        }
+        Reason::DockerAbsent => {
+            "create the sandbox with --docker nested and an image with an engine, such as the default one"
+        }
+        Reason::DockerModeUnsupported | Reason::MountForbidden => {
+            "`wolfpack wolf get` shows the Docker modes and mount paths of a wolf"
+        }
+        Reason::ImageInUse => "delete the sandboxes that stand on it first",
+        Reason::WolfAway => "`wolfpack wolf list` shows which wolves are here",
         _ => return None,
     })
 }
@@ -245,17 +257,47 @@ fn is_of_gateway(fault: &Fault) -> bool {
     fault.metadata.get("peer").is_some_and(|peer| peer == "gateway")
 }
 
-/// Whether the gateway's certificate leads to no root that we trust.
+/// What was wrong with the gateway's TLS.
+fn tls_fault(fault: &Fault) -> Option<&str> {
+    fault.metadata.get(client::TLS).map(String::as_str).filter(|_| is_of_gateway(fault))
+}
+
+/// Whether the gateway's certificate is none that we believe: trying again
+/// does not change that.
 fn is_stranger(fault: &Fault) -> bool {
-    is_of_gateway(fault)
-        && fault
-            .metadata
-            .get(wolfpack_rpc::client::TLS)
-            .is_some_and(|tls| tls == wolfpack_rpc::client::UNKNOWN_ISSUER)
+    // A server that hangs up on TLS may be one that starts.
+    tls_fault(fault).is_some_and(|what| what != client::NOT_TLS)
+}
+
+/// What to do about the server's TLS. A server without TLS where we speak it,
+/// and the other way round, look alike from here: both hang up.
+fn tls_words(fault: &Fault, server: &str) -> Option<String> {
+    let plain = server.strip_prefix("http://");
+    Some(match tls_fault(fault) {
+        Some(client::UNKNOWN_ISSUER) => {
+            format!("the certificate of {server} is not trusted; give its CA with --ca")
+        }
+        Some(client::SELF_SIGNED) => format!(
+            "{server} shows a CA's own certificate, as self-signed ones are, and that proves no server; let a CA sign one for it (`openssl x509 -req -CA ...` with CA:FALSE and its name) and give that CA with --ca"
+        ),
+        Some(client::NAME_DIFFERS) => format!(
+            "the certificate of {server} is for another name; use a name that is in it (`openssl x509 -noout -ext subjectAltName` shows them)"
+        ),
+        Some(client::CERTIFICATE_EXPIRED) => format!(
+            "the certificate of {server} has ended; renew it, or set this machine's clock right"
+        ),
+        Some(client::NOT_TLS) => format!(
+            "{server} hangs up on TLS; if it listens without TLS there, write http:// (on this machine only), else give the port with TLS"
+        ),
+        _ => format!(
+            "http://{} cannot be reached, or does not speak gRPC without TLS; if it listens with TLS there, write https://{0}",
+            plain?
+        ),
+    })
 }
 
 fn unreachable_hint(fault: &Fault) -> Option<&'static str> {
-    (is_of_gateway(fault) && !is_stranger(fault))
+    (is_of_gateway(fault) && tls_fault(fault).is_none())
         .then_some("is the server running there? `--server` and WOLFPACK_SERVER say where it is")
 }
 
@@ -319,11 +361,8 @@ mod tests {
     fn only_the_gateway_is_looked_for_and_only_its_certificate_is_told() {
         let fault =
             |peer: &str| Fault::new(Reason::DependencyUnavailable, "away").with("peer", peer);
-        let stranger = |peer: &str| {
-            Failure::from(
-                fault(peer).with(wolfpack_rpc::client::TLS, wolfpack_rpc::client::UNKNOWN_ISSUER),
-            )
-        };
+        let stranger =
+            |peer: &str| Failure::from(fault(peer).with(client::TLS, client::UNKNOWN_ISSUER));
         assert!(Failure::from(fault("gateway")).as_text().contains("--server"));
         assert!(!Failure::from(fault("registry")).as_text().contains("--server"));
         let told = stranger("gateway").of_server("https://far:1").as_text();
@@ -331,5 +370,27 @@ mod tests {
         assert!(told.contains("--ca") && !told.contains("--server"), "{told}");
         assert!(!stranger("gateway").is_passing() && stranger("registry").is_passing());
         assert!(!stranger("registry").of_server("https://far:1").as_text().contains("--ca"));
+    }
+
+    #[test]
+    fn each_fault_of_tls_says_what_to_do() {
+        let fault = || Fault::new(Reason::DependencyUnavailable, "away").with("peer", "gateway");
+        let told = |kind: &str, server: &str| {
+            Failure::from(fault().with(client::TLS, kind)).of_server(server).as_text()
+        };
+        for (kind, words) in [
+            (client::SELF_SIGNED, "let a CA sign one"),
+            (client::NAME_DIFFERS, "is for another name"),
+            (client::CERTIFICATE_EXPIRED, "has ended"),
+            (client::NOT_TLS, "write http://"),
+        ] {
+            let text = told(kind, "https://far:1");
+            assert!(text.contains(words) && text.contains("https://far:1"), "{kind}: {text}");
+        }
+        assert!(Failure::from(fault().with(client::TLS, client::NOT_TLS)).is_passing());
+        let plain = Failure::from(fault()).of_server("http://localhost:1").as_text();
+        assert!(plain.contains("write https://localhost:1"), "{plain}");
+        let away = Failure::from(fault()).of_server("https://far:1").as_text();
+        assert!(away.contains("--server") && !away.contains("http://"), "{away}");
     }
 }

@@ -1,8 +1,14 @@
 //! What can be typed.
 
+pub mod doctor;
+pub mod encoder;
+pub mod forward;
 pub mod identity;
+pub mod image;
+pub mod mount;
 pub mod sandbox;
 pub mod shape;
+pub mod tunnel;
 pub mod values;
 
 use std::path::PathBuf;
@@ -50,6 +56,16 @@ pub enum Command {
     /// Look at the wolves
     #[command(subcommand)]
     Wolf(identity::WolfCommand),
+    /// Put images on wolves, list and remove them
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Reach what a wolf or a sandbox serves, from this machine
+    PortForward(forward::PortForwardArgs),
+    /// Say whether a wolf is well, and what to do where it is not
+    Doctor(doctor::DoctorArgs),
+    /// Look at the tunnels that agents hold
+    #[command(subcommand)]
+    Tunnel(tunnel::TunnelCommand),
     /// Say of every wolf whether a sandbox would fit there, and if not, why
     Explain(sandbox::ExplainArgs),
     /// Manage projects
@@ -70,6 +86,10 @@ impl Command {
             Self::Dev(_) => false,
             Self::Sandbox(command) => command.wants_json(),
             Self::Wolf(command) => command.output().is_json(),
+            Self::Image(command) => command.output().is_json(),
+            Self::PortForward(arguments) => arguments.output.is_json(),
+            Self::Doctor(arguments) => arguments.is_json(),
+            Self::Tunnel(command) => command.output().is_json(),
             Self::Explain(arguments) => arguments.output.is_json(),
             Self::Project(command) => command.output().is_json(),
             Self::Key(command) => command.output().is_json(),

@@ -29,6 +29,8 @@ pub enum SandboxCommand {
     Exec(ExecArgs),
     /// Show what the sandbox's main process printed
     Logs(LogsArgs),
+    /// List the containers that the sandbox started
+    Containers(ContainersArgs),
     /// Save what the desktop shows, as PNG
     Screenshot(ScreenshotArgs),
     /// Read or write the clipboard of the desktop
@@ -43,7 +45,8 @@ impl SandboxCommand {
             | Self::List(ListArgs { output, .. })
             | Self::Get(GetArgs { output, .. })
             | Self::Watch(WatchArgs { output, .. })
-            | Self::Delete(DeleteArgs { output, .. }) => output.is_json(),
+            | Self::Delete(DeleteArgs { output, .. })
+            | Self::Containers(ContainersArgs { output, .. }) => output.is_json(),
             Self::Screenshot(arguments) => arguments.target().is_ok_and(|(_, json)| json),
             Self::Exec(_) | Self::Logs(_) | Self::Clipboard(_) => false,
         }
@@ -171,6 +174,16 @@ pub struct LogsArgs {
     pub sandbox: String,
 }
 
+/// `wolfpack sandbox containers`.
+#[derive(Debug, Args)]
+pub struct ContainersArgs {
+    /// Id, sandboxes/{id} or display name
+    pub sandbox: String,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
 /// `wolfpack sandbox screenshot`.
 #[derive(Debug, Args)]
 pub struct ScreenshotArgs {
@@ -222,6 +235,9 @@ pub enum ClipboardCommand {
 /// `wolfpack explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
+    /// The image: of equally good wolves one that holds it comes first
+    #[arg(long)]
+    pub image: Option<String>,
     /// What would be needed.
     #[command(flatten)]
     pub shape: ShapeArgs,

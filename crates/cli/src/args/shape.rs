@@ -1,9 +1,12 @@
 //! The flags that say what a sandbox needs; the same for create and explain.
 
 use clap::{Args, ValueEnum};
+use wolfpack_proto::sandbox::v1 as sandbox;
 use wolfpack_proto::scheduler::v1 as scheduler;
 use wolfpack_proto::types::v1 as types;
 
+use super::encoder::EncoderArg;
+use super::mount::MountArg;
 use super::values::{self, Pair};
 
 /// What a sandbox needs of its wolf.
@@ -14,7 +17,7 @@ pub struct ShapeArgs {
     #[arg(long, value_name = "CORES", allow_hyphen_values = true, value_parser = values::cpu_milli)]
     pub cpu: Option<u32>,
     /// Memory, such as 512M or 4G
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes)]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::memory)]
     pub memory: Option<u64>,
     /// Disk, such as 20G
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes)]
@@ -34,12 +37,32 @@ pub struct ShapeArgs {
     /// The least memory of each GPU
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true, value_parser = values::bytes, requires = "gpu")]
     pub gpu_memory: Option<u64>,
+    /// Hardware video encoder sessions, such as 1 or 2:hevc:preferred
+    #[arg(long, value_name = "N[:CODEC][:NEED]", allow_hyphen_values = true)]
+    pub encoder: Option<EncoderArg>,
+    /// What it has of Docker
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub docker: Option<DockerArg>,
+    /// A folder of the wolf that it sees, below what the wolf allows
+    #[arg(long, value_name = "SRC:DST[:ro]")]
+    pub mount: Vec<MountArg>,
     /// A label the wolf must have
     #[arg(long, value_name = "KEY=VALUE")]
     pub wolf_label: Vec<Pair>,
     /// How to choose among wolves that fit
     #[arg(long, value_enum)]
     pub strategy: Option<StrategyArg>,
+}
+
+/// What a sandbox has of Docker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DockerArg {
+    /// No engine and no socket
+    None,
+    /// An engine of its own inside it, which nobody else sees
+    Nested,
+    /// The wolf's own engine: whoever is in the sandbox owns the wolf
+    Shared,
 }
 
 /// How to choose a wolf.
@@ -74,6 +97,29 @@ impl ShapeArgs {
         })
     }
 
+    /// What it has of Docker.
+    #[must_use]
+    pub fn docker(&self) -> types::DockerMode {
+        match self.docker {
+            None => types::DockerMode::Unspecified,
+            Some(DockerArg::None) => types::DockerMode::None,
+            Some(DockerArg::Nested) => types::DockerMode::Nested,
+            Some(DockerArg::Shared) => types::DockerMode::Shared,
+        }
+    }
+
+    /// Hardware encoders, if any.
+    #[must_use]
+    pub fn encoders(&self) -> Option<types::EncoderRequest> {
+        self.encoder.map(Into::into)
+    }
+
+    /// Folders of the wolf.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<sandbox::Mount> {
+        self.mount.iter().map(Into::into).collect()
+    }
+
     /// How to choose.
     #[must_use]
     pub fn strategy(&self) -> scheduler::Strategy {
@@ -84,15 +130,19 @@ impl ShapeArgs {
         }
     }
 
-    /// All of it, as the scheduler takes it.
+    /// All of it, as the scheduler takes it; `image` may be empty.
     #[must_use]
-    pub fn shape(&self) -> scheduler::Shape {
+    pub fn shape(&self, image: &str) -> scheduler::Shape {
         scheduler::Shape {
             resources: Some(self.resources()),
             gpu: self.gpus(),
             desktop: self.desktop,
             wolf_selector: values::map(&self.wolf_label),
             strategy: self.strategy().into(),
+            docker: self.docker().into(),
+            encoder: self.encoders(),
+            mount_sources: self.mount.iter().map(|mount| mount.source.clone()).collect(),
+            image: image.to_owned(),
         }
     }
 }

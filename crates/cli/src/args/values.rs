@@ -93,6 +93,25 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     if amount == 0 { Err(wrong()) } else { Ok(amount) }
 }
 
+/// The least memory that a sandbox's agent and a shell run in.
+const LEAST_MEMORY: u64 = 32 << 20;
+
+/// Memory of a sandbox: as [`bytes`], at least 32 MiB.
+///
+/// # Errors
+/// When it is no amount, or too little to start in.
+pub fn memory(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        amount @ ..LEAST_MEMORY if !text.ends_with(|last: char| last.is_ascii_alphabetic()) => {
+            Err(format!(
+                "{amount} bytes are too little: a sandbox needs at least 32M; {text} alone means bytes, write {text}M or {text}G"
+            ))
+        }
+        ..LEAST_MEMORY => Err("too little: a sandbox needs at least 32M".to_owned()),
+        amount => Ok(amount),
+    }
+}
+
 /// A duration such as `90s` or `2h`.
 ///
 /// # Errors
@@ -126,6 +145,16 @@ mod tests {
         for bad in ["", "0", "G", "1.5", "1X", "-1", "99999999T"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn memory_too_small_to_start_in_is_refused_with_what_was_meant() {
+        assert_eq!(memory("32M"), Ok(32 << 20));
+        assert_eq!(memory("33554432"), Ok(32 << 20));
+        let told = memory("1").unwrap_err();
+        assert!(told.contains("at least 32M") && told.contains("1M or 1G"), "{told}");
+        assert!(memory("31M").unwrap_err().contains("at least 32M"));
+        assert!(memory("x").unwrap_err().contains("such as 512M"));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::failure::Failure;
 use crate::output;
 
 pub(crate) async fn run(api: &Api, arguments: &ExplainArgs) -> Result<(), Failure> {
-    let request = pb::ExplainRequest { shape: Some(arguments.shape.shape()) };
+    let image = arguments.image.as_deref().unwrap_or_default();
+    let request = pb::ExplainRequest { shape: Some(arguments.shape.shape(image)) };
     let answer =
         retry(async || Ok(api.scheduler().explain(request.clone()).await?.into_inner())).await?;
     if arguments.output.is_json() {

@@ -1,10 +1,14 @@
 //! One file per command.
 
+mod doctor;
 mod explain;
 mod identity;
+mod image;
+mod port_forward;
 mod resolve;
 mod retry;
 mod sandbox;
+mod tunnel;
 mod wolf;
 
 use std::process::ExitCode;
@@ -25,6 +29,10 @@ async fn dispatch(api: &Api, command: Command) -> Result<ExitCode, Failure> {
         Command::Dev(arguments) => return Ok(crate::dev::run(arguments)),
         Command::Sandbox(command) => return sandbox::run(api, command).await,
         Command::Wolf(command) => wolf::run(api, command).await?,
+        Command::Image(command) => image::run(api, command).await?,
+        Command::PortForward(arguments) => port_forward::run(api, arguments).await?,
+        Command::Doctor(arguments) => return doctor::run(api, &arguments).await,
+        Command::Tunnel(command) => tunnel::run(api, command).await?,
         Command::Explain(arguments) => explain::run(api, &arguments).await?,
         Command::Project(command) => identity::project(api, command).await?,
         Command::Key(command) => identity::key(api, command).await?,

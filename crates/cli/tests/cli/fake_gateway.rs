@@ -9,25 +9,36 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, Streaming};
+use wolfpack_proto::registry::v1::wolf_service_server::WolfServiceServer;
 use wolfpack_proto::sandbox::v1 as pb;
+use wolfpack_proto::sandbox::v1::container_service_server::ContainerServiceServer;
+use wolfpack_proto::sandbox::v1::doctor_service_server::DoctorServiceServer;
 use wolfpack_proto::sandbox::v1::exec_input::Input;
 use wolfpack_proto::sandbox::v1::exec_output::Output;
 use wolfpack_proto::sandbox::v1::exec_request::Frame;
+use wolfpack_proto::sandbox::v1::image_service_server::ImageServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_server::{
     SandboxIoService, SandboxIoServiceServer,
 };
 use wolfpack_proto::sandbox::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
+use wolfpack_proto::tunnel::v1::dial_service_server::DialServiceServer;
 use wolfpack_types::{Fault, Reason};
+
+use crate::fake_dials::Dials;
+use crate::fake_images::Images;
+use crate::fake_wolves::Wolves;
 
 /// The one key it takes.
 pub(crate) const KEY: &str = "wp_test_key";
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Runs until it is dropped.
 pub(crate) struct FakeGateway {
     address: SocketAddr,
+    pub(crate) dials: Dials,
+    pub(crate) images: Images,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -41,12 +52,18 @@ impl FakeGateway {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let state = State::default();
+        let (dials, images) = (Dials::default(), Images::default());
         let server = tonic::transport::Server::builder()
+            .add_service(DialServiceServer::with_interceptor(dials.clone(), key))
+            .add_service(ImageServiceServer::with_interceptor(images.clone(), key))
+            .add_service(WolfServiceServer::with_interceptor(Wolves, key))
+            .add_service(DoctorServiceServer::with_interceptor(Wolves, key))
+            .add_service(ContainerServiceServer::with_interceptor(Wolves, key))
             .add_service(SandboxServiceServer::with_interceptor(state.clone(), key))
             .add_service(SandboxIoServiceServer::with_interceptor(state, key))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
-        Self { address, _runtime: runtime }
+        Self { address, dials, images, _runtime: runtime }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -54,7 +71,7 @@ impl FakeGateway {
     }
 }
 
-fn fault(reason: Reason) -> Status {
+pub(crate) fn fault(reason: Reason) -> Status {
     wolfpack_rpc::to_status(Fault::new(reason, "the test says so"))
 }
 
@@ -82,6 +99,22 @@ fn sandbox(name: &str) -> pb::Sandbox {
 
 fn status(state: pb::SandboxState) -> pb::SandboxStatus {
     pb::SandboxStatus { state: state.into(), ..Default::default() }
+}
+
+fn pulling(current: u64, total: u64) -> pb::SandboxStatus {
+    let layer = |id: &str, state: &str| pb::LayerProgress {
+        id: id.into(),
+        state: state.into(),
+        current_bytes: current << 20,
+        total_bytes: total << 20,
+    };
+    let pull = pb::PullStatus {
+        current_bytes: current << 20,
+        total_bytes: total << 20,
+        bytes_per_second: 4 << 20,
+        layers: vec![layer("a", "Pull complete"), layer("b", "Downloading")],
+    };
+    pb::SandboxStatus { pull: Some(pull), ..status(pb::SandboxState::Pulling) }
 }
 
 #[tonic::async_trait]
@@ -136,12 +169,8 @@ impl SandboxService for State {
         let after = request.into_inner().resume_revision;
         let first = self.watches.fetch_add(1, Ordering::SeqCst) == 0;
         let made = self.created.lock().unwrap().clone().unwrap_or_default();
-        let mut statuses = vec![
-            status(S::Scheduling),
-            status(S::Pulling),
-            status(S::Pulling),
-            status(S::Starting),
-        ];
+        let mut statuses =
+            vec![status(S::Scheduling), pulling(10, 100), pulling(95, 100), status(S::Starting)];
         statuses.push(match made.display_name.as_str() {
             "bad" => pb::SandboxStatus {
                 reason: "NO_WOLF_FITS".into(),
@@ -199,7 +228,8 @@ impl SandboxIoService for State {
         else {
             return Err(fault(Reason::FirstMessageMissing));
         };
-        let program = start.exec.unwrap_or_default().argv.concat();
+        let program =
+            start.exec.unwrap_or_default().argv.join(" ").replace("/run/wolfpack/bin/", "");
         let chunk = |offset, data: Bytes| pb::ExecChunk { offset, data };
         let answer = |output| pb::ExecResponse {
             frame: Some(pb::exec_response::Frame::Output(pb::ExecOutput { output: Some(output) })),
@@ -215,6 +245,12 @@ impl SandboxIoService for State {
                     std::future::pending().await
                 }));
                 return Ok(Response::new(stream.boxed()));
+            }
+            "wolfpack-sandbox-agent probe --json --expect none" => {
+                let report = r#"{"ok":false,"facts":{},"checks":[{"check":"mount","question":"mount anything","verdict":"allowed","ok":false,"evidence":"tmpfs"}]}"#;
+                answers.push(Ok(answer(Output::Stdout(chunk(0, report.into())))));
+                answers.push(Ok(answer(Output::Exit(pb::ExecExit { code: 1, signal: 0 }))));
+                return Ok(Response::new(stream::iter(answers).boxed()));
             }
             "vanish" => return Ok(Response::new(stream::iter(answers).boxed())),
             _ => {}

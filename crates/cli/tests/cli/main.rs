@@ -2,7 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
 
 mod ends;
+mod fake_dials;
 mod fake_gateway;
+mod fake_images;
+mod fake_wolves;
+mod images;
+mod port_forward;
+mod wolves;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -46,8 +52,20 @@ fn create_tells_each_stage_once_survives_a_broken_watch_and_prints_json() {
     );
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let lines: Vec<String> = text(&output.stderr).lines().map(str::to_owned).collect();
-    assert_eq!(lines[..4], ["placing", "pulling", "starting", "attaching"], "{lines:?}");
-    assert!(lines[4].starts_with("running after "), "{lines:?}");
+    let pulled = |text: &str| format!("pulling: {text}, 1 of 2 layers, 4.00 MiB/s");
+    assert_eq!(
+        lines[..6],
+        [
+            "placing".to_owned(),
+            "pulling".to_owned(),
+            pulled("10.00 MiB of 100.00 MiB (10 %)"),
+            pulled("95.00 MiB of 100.00 MiB (95 %)"),
+            "starting".to_owned(),
+            "attaching".to_owned()
+        ],
+        "{lines:?}"
+    );
+    assert!(lines[6].starts_with("running after "), "{lines:?}");
     let sandbox: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(sandbox["displayName"], "good");
     assert_eq!(sandbox["status"]["state"], "SANDBOX_STATE_RUNNING");

@@ -4,6 +4,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
+use wolfpack_proto::types::v1 as types;
 
 use super::watch::Watch;
 use super::{print, state};
@@ -15,9 +16,16 @@ use crate::connect::Api;
 use crate::failure::{Failure, SandboxFailure};
 use crate::progress::Progress;
 
+/// What `--docker shared` means.
+const SHARED_WARNING: &str = "warning: --docker shared gives the sandbox the wolf's own engine: \
+whoever is in it owns that wolf and every sandbox on it";
+
 pub(super) async fn run(api: &Api, arguments: CreateArgs) -> Result<(), Failure> {
     let json = arguments.output.is_json();
     let (no_wait, patience) = (arguments.no_wait, arguments.timeout);
+    if arguments.shape.docker() == types::DockerMode::Shared {
+        eprintln!("{SHARED_WARNING}");
+    }
     let request = request(arguments);
     // The request id makes it safe to send again.
     let answer =
@@ -74,6 +82,9 @@ fn request(arguments: CreateArgs) -> pb::CreateSandboxRequest {
         desktop: shape.desktop,
         wolf_selector: map(&shape.wolf_label),
         strategy: shape.strategy().into(),
+        docker: shape.docker().into(),
+        mounts: shape.mounts(),
+        encoder: shape.encoders(),
     };
     pb::CreateSandboxRequest {
         request_id: uuid::Uuid::new_v4().to_string(),
@@ -115,7 +126,7 @@ async fn until_running(
             pb::SandboxState::Deleting | pb::SandboxState::Deleted => {
                 return Err(gone(name, "SANDBOX_NOT_RUNNING", "it was deleted meanwhile"));
             }
-            other => progress.state(other, &status.message),
+            other => progress.state(other, &status.message, status.pull.as_ref()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! `wolfpack sandbox …`.
 
+mod capture;
 mod clipboard;
+mod containers;
 mod create;
 mod delete;
 mod exec;
@@ -12,11 +14,14 @@ mod watch;
 use std::process::ExitCode;
 
 use wolfpack_proto::sandbox::v1 as pb;
+use wolfpack_proto::types::v1 as types;
 
 use crate::args::sandbox::SandboxCommand;
 use crate::connect::Api;
 use crate::failure::Failure;
 use crate::output;
+
+pub(super) use capture::{Ran, capture};
 
 const SANDBOX: &str = "wolfpack.sandbox.v1.Sandbox";
 
@@ -28,6 +33,7 @@ pub(crate) async fn run(api: &Api, command: SandboxCommand) -> Result<ExitCode, 
         SandboxCommand::Watch(arguments) => watch::run(api, &arguments).await?,
         SandboxCommand::Delete(arguments) => delete::run(api, &arguments).await?,
         SandboxCommand::Exec(arguments) => return exec::run(api, arguments).await,
+        SandboxCommand::Containers(arguments) => containers::run(api, &arguments).await?,
         SandboxCommand::Logs(arguments) => logs::run(api, &arguments).await?,
         SandboxCommand::Screenshot(arguments) => screenshot::run(api, &arguments).await?,
         SandboxCommand::Clipboard(command) => clipboard::run(api, command).await?,
@@ -49,6 +55,15 @@ fn state(sandbox: &pb::Sandbox) -> pb::SandboxState {
 
 fn state_word(sandbox: &pb::Sandbox) -> String {
     output::word(state(sandbox).as_str_name(), "SANDBOX_STATE_")
+}
+
+/// A Docker mode in a word; what is not said is none.
+fn docker_word(mode: types::DockerMode) -> &'static str {
+    match mode {
+        types::DockerMode::Unspecified | types::DockerMode::None => "none",
+        types::DockerMode::Nested => "nested",
+        types::DockerMode::Shared => "shared",
+    }
 }
 
 fn via(path: pb::TunnelPath) -> &'static str {

@@ -1,11 +1,16 @@
 //! How a sandbox comes up, stage by stage: a spinner on a terminal, plain
 //! lines off it. Always on stderr; stdout belongs to the result.
 
+mod pull;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use wolfpack_proto::sandbox::v1::SandboxState;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use wolfpack_proto::sandbox::v1::{PullStatus, SandboxState};
+
+pub(crate) use pull::PullText;
+use pull::{Layers, Steps};
 
 /// The stages, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,12 +50,16 @@ pub(crate) struct Progress {
     shown: Option<Stage>,
     /// The last that was said about a state.
     said: String,
+    steps: Steps,
+    layers: Layers,
 }
 
 impl Progress {
     pub(crate) fn start(name: &str) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        let all = MultiProgress::with_draw_target(target);
         let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
+            let bar = all.add(ProgressBar::new_spinner());
             if let Ok(style) =
                 ProgressStyle::with_template("{spinner} {prefix}: {msg} {elapsed:.dim}")
             {
@@ -60,11 +69,18 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { bar, began: Instant::now(), shown: None, said: String::new() }
+        Self {
+            bar,
+            began: Instant::now(),
+            shown: None,
+            said: String::new(),
+            steps: Steps::default(),
+            layers: Layers::new(all),
+        }
     }
 
-    /// Tells a state and what is said about it.
-    pub(crate) fn state(&mut self, state: SandboxState, message: &str) {
+    /// Tells a state, what is said about it, and how far its image is.
+    pub(crate) fn state(&mut self, state: SandboxState, message: &str, pull: Option<&PullStatus>) {
         for stage in stages(state) {
             match &self.bar {
                 Some(bar) if message.is_empty() => bar.set_message(stage.as_str()),
@@ -79,6 +95,27 @@ impl Progress {
             self.shown = self.shown.max(Some(*stage));
             message.clone_into(&mut self.said);
         }
+        match pull.filter(|_| state == SandboxState::Pulling) {
+            Some(pull) => self.pull(pull),
+            None => self.layers.clear(),
+        }
+    }
+
+    fn pull(&mut self, pull: &PullStatus) {
+        match &self.bar {
+            Some(bar) => {
+                let text = PullText::whole(pull);
+                if !text.is_empty() {
+                    bar.set_message(format!("{} {text}", Stage::Pulling.as_str()));
+                }
+                self.layers.show(pull);
+            }
+            None => {
+                if let Some(line) = self.steps.line(pull) {
+                    tell(&format!("{}: {line}", Stage::Pulling.as_str()));
+                }
+            }
+        }
     }
 
     /// The last that was said about its state; empty when nothing was.
@@ -87,7 +124,8 @@ impl Progress {
     }
 
     /// Ends it with a last line.
-    pub(crate) fn running(self) {
+    pub(crate) fn running(mut self) {
+        self.layers.clear();
         let took = format!("{:.2} s", self.began.elapsed().as_secs_f64());
         match self.bar {
             Some(bar) => {
@@ -100,7 +138,8 @@ impl Progress {
     }
 
     /// Ends it without a word: an error follows.
-    pub(crate) fn clear(self) {
+    pub(crate) fn clear(mut self) {
+        self.layers.clear();
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }

@@ -1,0 +1,100 @@
+//! `wolfpack tunnel …`.
+
+use std::time::Duration;
+
+use serde_json::json;
+use wolfpack_proto::tunnel::v1 as pb;
+use wolfpack_proto::tunnel::v1::watch_tunnels_response::Event;
+use wolfpack_types::Reason;
+
+use super::retry::retry;
+use crate::args::tunnel::TunnelCommand;
+use crate::connect::Api;
+use crate::failure::Failure;
+use crate::output;
+
+const TUNNEL: &str = "wolfpack.tunnel.v1.Tunnel";
+/// A watch that breaks is made again this often in a row, with a pause between.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(500);
+
+pub(crate) async fn run(api: &Api, command: TunnelCommand) -> Result<(), Failure> {
+    match command {
+        TunnelCommand::List(format) => list(api, format.is_json()).await,
+        TunnelCommand::Watch(format) => watch(api, format.is_json()).await,
+    }
+}
+
+async fn list(api: &Api, json: bool) -> Result<(), Failure> {
+    let tunnels = super::pages(async |page_token| {
+        let request = pb::ListTunnelsRequest { page_token, ..Default::default() };
+        let page =
+            retry(async || Ok(api.tunnels().list_tunnels(request.clone()).await?.into_inner()))
+                .await?;
+        Ok((page.tunnels, page.next_page_token))
+    })
+    .await?;
+    if json {
+        let tunnels = tunnels
+            .iter()
+            .map(|tunnel| output::json(TUNNEL, tunnel))
+            .collect::<Result<Vec<_>, _>>()?;
+        return output::print_json(&json!({ "tunnels": tunnels }));
+    }
+    output::print_table(
+        ["ENDPOINT", "TARGETS", "AGENT", "ATTACHED", "CONNECTIONS", "PARKED"],
+        tunnels.iter().map(row),
+    )
+}
+
+fn row(tunnel: &pb::Tunnel) -> [String; 6] {
+    [
+        tunnel.endpoint.clone(),
+        tunnel.targets.join(","),
+        tunnel.agent_version.clone(),
+        output::age(tunnel.attach_time.as_ref()),
+        tunnel.connections.to_string(),
+        tunnel.parked.to_string(),
+    ]
+}
+
+/// Goes on through broken connections, each time with a snapshot: revisions of
+/// a broker do not outlive it.
+async fn watch(api: &Api, json: bool) -> Result<(), Failure> {
+    let mut attempt = 0;
+    loop {
+        match follow(api, json, &mut attempt).await {
+            Ok(()) => {}
+            Err(failure)
+                if attempt < ATTEMPTS
+                    && (failure.is_passing() || failure.is(Reason::WatcherTooSlow)) => {}
+            Err(failure) => return Err(failure),
+        }
+        attempt += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn follow(api: &Api, json: bool, attempt: &mut u32) -> Result<(), Failure> {
+    let request = pb::WatchTunnelsRequest {};
+    let mut events = api.tunnel_watches().watch_tunnels(request).await?.into_inner();
+    while let Some(response) = events.message().await? {
+        *attempt = 0;
+        let (word, tunnel) = match response.event {
+            Some(Event::Attached(tunnel)) => ("attached", tunnel),
+            Some(Event::Detached(tunnel)) => ("detached", tunnel),
+            Some(Event::Bookmark(_)) | None => continue,
+        };
+        if json {
+            output::line(&json!({ word: output::json(TUNNEL, &tunnel)? }).to_string())?;
+        } else {
+            output::line(&format!(
+                "{word}  {}  {}  {}",
+                tunnel.endpoint,
+                tunnel.targets.join(","),
+                tunnel.instance_id
+            ))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! `wolfpack port-forward` as a process.
+#![allow(clippy::disallowed_methods, reason = "these tests have no runtime that a sleep blocks")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::fake_gateway::{FakeGateway, KEY};
+use super::{text, wolfpack};
+
+/// A forward that runs, and where it listens.
+struct Forward {
+    child: Child,
+    places: Vec<String>,
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Forward {
+    fn start(gateway: &FakeGateway, forwards: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wolfpack"))
+            .args(["port-forward", "sandboxes/good-id"])
+            .args(forwards)
+            .env_clear()
+            .env("WOLFPACK_SERVER", gateway.url())
+            .env("WOLFPACK_API_KEY", KEY)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let places = forwards.iter().map(|_| {
+            let line = lines.next().expect("it says where it listens").unwrap();
+            let (place, target) = line.split_once(" -> ").unwrap();
+            assert!(target.starts_with("sandboxes/good-id tcp:"), "{line}");
+            place.to_owned()
+        });
+        let places = places.collect();
+        Self { child, places }
+    }
+
+    fn tcp(&self, at: usize) -> TcpStream {
+        let socket = TcpStream::connect(&self.places[at]).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        socket
+    }
+
+    /// Ends it as Ctrl-C does; what it said on stderr.
+    fn interrupt(mut self) -> String {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+        let began = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "it did not end");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(0), "Ctrl-C is how it ends");
+        let mut told = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        told
+    }
+}
+
+fn all(mut socket: impl std::io::Read) -> Vec<u8> {
+    let mut read = Vec::new();
+    socket.read_to_end(&mut read).unwrap();
+    read
+}
+
+#[test]
+fn many_connections_go_through_with_half_close_and_ctrl_c_ends_it() {
+    let gateway = FakeGateway::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.sock");
+    let local = format!("{}:tcp:1", path.display());
+    let forward = Forward::start(&gateway, &["tcp:2", &local]);
+    std::thread::scope(|scope| {
+        for at in 0..24_usize {
+            let forward = &forward;
+            scope.spawn(move || {
+                let mut socket = forward.tcp(0);
+                let length = 100_000 + at;
+                socket.write_all(&vec![7; length]).unwrap();
+                // Our end is told on, and the answer still comes.
+                socket.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(all(socket), length.to_string().as_bytes());
+            });
+        }
+    });
+    let socket = UnixStream::connect(&path).unwrap();
+    let given: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::thread::scope(|scope| {
+        let (given, writer) = (&given, socket.try_clone().unwrap());
+        scope.spawn(move || {
+            (&writer).write_all(given).unwrap();
+            writer.shutdown(Shutdown::Write).unwrap();
+        });
+        assert!(all(&socket) == *given);
+    });
+    assert_eq!(forward.interrupt(), "");
+    assert!(!path.exists(), "the socket goes with it");
+    let ends = gateway.dials.ends();
+    assert_eq!(ends.iter().filter(|end| *end == "tcp:2 finished").count(), 24, "{ends:?}");
+}
+
+#[test]
+fn what_breaks_on_one_side_is_a_reset_on_the_other() {
+    let gateway = FakeGateway::start();
+    let forward = Forward::start(&gateway, &["tcp:3", "tcp:2"]);
+    let mut socket = forward.tcp(0);
+    socket.write_all(b"x").unwrap();
+    let end = socket.read_to_end(&mut Vec::new());
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+
+    // The other way: a local program that is killed resets its sockets.
+    let before = gateway.dials.ends().len();
+    let mut socket = forward.tcp(1);
+    socket.write_all(b"x").unwrap();
+    let linger = Some(Duration::ZERO);
+    rustix::net::sockopt::set_socket_linger(&socket, linger).unwrap();
+    drop(socket);
+    let began = Instant::now();
+    while gateway.dials.ends().len() == before {
+        assert!(began.elapsed() < Duration::from_secs(20), "nobody was told");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(gateway.dials.ends().last().unwrap(), "tcp:2 given up");
+    let told = forward.interrupt();
+    assert!(told.contains("CONNECTION_RESET"), "{told}");
+}
+
+#[test]
+fn what_is_refused_ends_it_and_what_may_come_yet_does_not() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["port-forward", "sandboxes/good-id", "tcp:403"], b"");
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+    assert!(text(&output.stderr).contains("TARGET_FORBIDDEN: the test says so"), "{output:?}");
+    assert!(output.stdout.is_empty(), "it does not say that it listens");
+
+    let forward = Forward::start(&gateway, &["tcp:503"]);
+    for _ in 0..2 {
+        let end = forward.tcp(0).read_to_end(&mut Vec::new());
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    let told = forward.interrupt();
+    assert!(told.starts_with("tcp:503 does not answer yet: TARGET_UNREACHABLE"), "{told}");
+    assert_eq!(told.matches("error: TARGET_UNREACHABLE").count(), 1, "told once: {told}");
+}
+
+#[test]
+fn a_place_that_is_taken_is_named() {
+    let gateway = FakeGateway::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = format!("{}:tcp:1", taken.local_addr().unwrap().port());
+    let output = wolfpack(&gateway, &["port-forward", "sandboxes/good-id", &local], b"");
+    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    assert!(text(&output.stderr).contains("cannot listen at 127.0.0.1:"), "{output:?}");
+    let output = wolfpack(&gateway, &["port-forward", "good", "tcp:1"], b"");
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("write wolf/ID or sandbox/ID"), "{output:?}");
+}

@@ -1,0 +1,93 @@
+//! What is shown of wolves and of Docker in sandboxes, as a process.
+
+use super::fake_gateway::FakeGateway;
+use super::{text, wolfpack};
+
+#[test]
+fn doctor_shows_each_line_and_its_code_says_whether_something_fails() {
+    let gateway = FakeGateway::start();
+    let well = wolfpack(&gateway, &["doctor", "--wolf", "one"], b"");
+    assert_eq!(well.status.code(), Some(0), "{well:?}");
+    let told = text(&well.stdout);
+    assert!(told.starts_with("warn  kernel.version"), "{told}");
+    assert!(told.ends_with("1 pass, 1 warn, 0 fail, 0 skip\n"), "{told}");
+
+    let ill = wolfpack(&gateway, &["doctor", "--wolf", "wolves/two"], b"");
+    assert_eq!(ill.status.code(), Some(1), "{ill:?}");
+    assert!(text(&ill.stdout).contains("      to do: give it a volume"), "{ill:?}");
+    let ill = wolfpack(&gateway, &["doctor", "--wolf", "two", "--json"], b"");
+    assert_eq!(ill.status.code(), Some(1));
+    let report: serde_json::Value = serde_json::from_slice(&ill.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["checks"][1]["outcome"], "CHECK_OUTCOME_FAIL");
+}
+
+#[test]
+fn the_probe_runs_in_the_sandbox_and_its_table_is_shown() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["doctor", "--probe", "sandboxes/good-id"], b"");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let table = text(&output.stdout);
+    assert!(table.contains("mount") && table.contains("allowed"), "{table}");
+    assert!(table.ends_with("1 allowed that must not be, 0 not found out: NOT OK\n"), "{table}");
+    let output = wolfpack(&gateway, &["doctor", "--probe", "sandboxes/good-id", "--json"], b"");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["checks"][0]["check"], "mount");
+}
+
+#[test]
+fn shared_docker_is_warned_of_and_what_was_asked_for_is_sent() {
+    let gateway = FakeGateway::start();
+    let create = |docker: &str| {
+        let arguments = [
+            "sandbox",
+            "create",
+            "--name",
+            "good",
+            "--docker",
+            docker,
+            "--mount",
+            "/srv/a:/b:ro",
+            "--encoder",
+            "2:hevc:preferred",
+            "--no-wait",
+            "-o",
+            "json",
+        ];
+        wolfpack(&gateway, &arguments, b"")
+    };
+    let output = create("shared");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(text(&output.stderr).contains("owns that wolf and every sandbox on it"), "{output:?}");
+    let sandbox: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let spec = &sandbox["spec"];
+    assert_eq!(spec["docker"], "DOCKER_MODE_SHARED");
+    assert_eq!(spec["mounts"][0]["source"], "/srv/a");
+    assert_eq!(spec["mounts"][0]["readOnly"], true);
+    assert_eq!(spec["encoder"]["sessions"], 2);
+    assert_eq!(spec["encoder"]["need"], "ENCODER_NEED_PREFERRED");
+    let output = create("nested");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn containers_are_told_by_where_they_stand_and_wolves_by_what_they_have() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["sandbox", "containers", "sandboxes/good-id"], b"");
+    let table = text(&output.stdout);
+    assert!(table.contains("within") && table.contains("inside"), "{table}");
+    assert!(table.contains("next-door") && table.contains("beside (sibling)"), "{table}");
+    let output = wolfpack(&gateway, &["wolf", "get", "one"], b"");
+    let facts = text(&output.stdout);
+    for part in ["docker modes", "nested", "/srv", "1 GiB is left"] {
+        assert!(facts.contains(part), "{part} in {facts}");
+    }
+}
+
+#[test]
+fn memory_that_nothing_fits_in_is_refused_here() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["sandbox", "create", "--memory", "1"], b"");
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    assert!(text(&output.stderr).contains("needs at least 32M"), "{output:?}");
+}
