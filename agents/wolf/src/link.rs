@@ -10,16 +10,17 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
 use wolfpack_proto::registry::v1::{
-    HeartbeatRequest, HeartbeatResponse, RegisterWolfRequest, WolfEngine, WolfState,
+    HeartbeatRequest, HeartbeatResponse, RegisterWolfRequest, WolfEngine, WolfImages, WolfState,
 };
 use wolfpack_rpc::{RpcChannel, from_status};
 use wolfpack_runtime::Supervisor;
 use wolfpack_tunnel::protocol::Backoff;
-use wolfpack_types::{Fault, InstanceId, Reason};
+use wolfpack_types::{DockerMode, Fault, InstanceId, Reason};
 
 use crate::config::{CapacityConfig, Config};
 use crate::engine::EngineInfo;
-use crate::inventory::{Inventory, Roots, UsageMeter};
+use crate::images::Images;
+use crate::inventory::{EngineFacts, Found, Gpu, Gpus, Inventory, Roots, Sources, UsageMeter};
 use crate::lifecycle::Lifecycle;
 use crate::probe::EngineHealth;
 
@@ -43,9 +44,25 @@ pub(crate) struct Link {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) health: watch::Receiver<EngineHealth>,
     pub(crate) inventory: InventorySource,
+    pub(crate) images: ImageNews,
     pub(crate) display_name: String,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
     pub(crate) supervisor: Supervisor,
+}
+
+/// What is told of images and disk.
+#[derive(Debug, Clone)]
+pub(crate) struct ImageNews {
+    /// The images, those used last first.
+    pub(crate) cached: watch::Receiver<Arc<WolfImages>>,
+    /// Why nothing new is taken; empty while there is enough disk.
+    pub(crate) disk_pressure: watch::Receiver<String>,
+}
+
+impl ImageNews {
+    pub(crate) fn of(images: &Images) -> Self {
+        Self { cached: images.cached(), disk_pressure: images.disk_pressure() }
+    }
 }
 
 /// Where the capacity comes from.
@@ -53,18 +70,61 @@ pub(crate) struct Link {
 pub(crate) struct InventorySource {
     roots: Roots,
     overrides: CapacityConfig,
+    gpus: Gpus,
+    shares_engine: bool,
+    mount_paths: Vec<String>,
 }
 
 impl InventorySource {
     pub(crate) fn new(config: &Config) -> Self {
-        Self { roots: Roots::default(), overrides: config.capacity.clone() }
+        Self::with(config, config.gpu.sources())
     }
 
-    /// Measures the host; blocking.
-    pub(crate) fn measure(&self, engine: Option<&EngineInfo>) -> Inventory {
-        let data_root = engine.and_then(|engine| engine.data_root.as_deref());
-        Inventory::measure(&self.roots, data_root).overridden(&self.overrides)
+    /// As [`InventorySource::new`], with other sources.
+    pub(crate) fn with(config: &Config, sources: Sources) -> Self {
+        let path = |path: &std::path::PathBuf| path.to_string_lossy().into_owned();
+        Self {
+            roots: sources.roots.clone(),
+            overrides: config.capacity.clone(),
+            gpus: Gpus::new(sources),
+            shares_engine: config.docker.shared,
+            mount_paths: config.mounts.allow.iter().map(path).collect(),
+        }
     }
+
+    /// The GPUs.
+    pub(crate) fn gpus(&self) -> &Gpus {
+        &self.gpus
+    }
+
+    /// Measures the host. What depends on the engine is left out without one.
+    pub(crate) async fn measure(&self, engine: Option<&EngineInfo>) -> Inventory {
+        let (roots, data_root) =
+            (self.roots.clone(), engine.and_then(|engine| engine.data_root.clone()));
+        let host =
+            tokio::task::spawn_blocking(move || Inventory::measure(&roots, data_root.as_deref()));
+        let gpus = self.gpus.refresh(engine.map(EngineFacts::of)).await;
+        let remaps = engine.is_some_and(|engine| engine.remapped_root.is_some());
+        let modes = [
+            (DockerMode::None, engine.is_some()),
+            (DockerMode::Nested, remaps),
+            (DockerMode::Shared, engine.is_some() && self.shares_engine),
+        ];
+        let given = modes.into_iter().filter(|(_, given)| *given);
+        Inventory {
+            gpus,
+            docker_modes: given.map(|(mode, _)| mode).collect(),
+            mount_paths: self.mount_paths.clone(),
+            ..host.await.unwrap_or_default().overridden(&self.overrides)
+        }
+    }
+}
+
+/// What the registry is told of devices when the wolf registers. How containers
+/// get at them is ours.
+fn told_of(found: &Found) -> impl PartialEq {
+    let devices: Vec<_> = found.offered().map(Gpu::to_proto).collect();
+    (devices, found.encoder_pool(), found.notice())
 }
 
 /// Why a stream of heartbeats ended.
@@ -111,16 +171,15 @@ impl Link {
         let ready = self.lifecycle.ready_now();
         let engine = ready.map(|ready| ready.engine);
         match self.register(engine.as_ref()).await {
-            Ok(interval) => self.beat(interval, engine).await,
+            Ok((interval, inventory)) => self.beat(interval, engine, inventory).await,
             Err(fault) => End::Failed(fault),
         }
     }
 
-    /// Tells the registry what the wolf is made of; returns the interval.
-    async fn register(&self, engine: Option<&EngineInfo>) -> Result<Duration, Fault> {
-        let (source, measured) = (self.inventory.clone(), engine.cloned());
-        let inventory = tokio::task::spawn_blocking(move || source.measure(measured.as_ref()));
-        let inventory = inventory.await.map_err(Fault::internal)?;
+    /// Tells the registry what the wolf is made of; returns the interval and
+    /// what was told.
+    async fn register(&self, engine: Option<&EngineInfo>) -> Result<(Duration, Inventory), Fault> {
+        let inventory = self.inventory.measure(engine).await;
         // Both sides count with the same capacity from here on.
         self.lifecycle.set_capacity(&inventory);
         let request = RegisterWolfRequest {
@@ -140,19 +199,27 @@ impl Link {
         let answer = answer.map_err(|status| from_status(&status))?.into_inner();
         tracing::info!(
             cpu_milli = inventory.cpu_milli,
-            gpus = inventory.gpus.len(),
+            gpus = inventory.gpus.offered().count(),
+            notice = inventory.gpus.notice(),
             "registered the wolf"
         );
-        Ok(interval(answer.heartbeat_interval).unwrap_or(INTERVAL))
+        Ok((interval(answer.heartbeat_interval).unwrap_or(INTERVAL), inventory))
     }
 
-    async fn beat(&self, mut interval: Duration, registered: Option<EngineInfo>) -> End {
+    async fn beat(
+        &self,
+        mut interval: Duration,
+        registered: Option<EngineInfo>,
+        mut inventory: Inventory,
+    ) -> End {
         // One beat is under way at a time: the answer to it comes first.
         let (beats, outgoing) = mpsc::channel(1);
         let channel = self.broker.without_deadline();
         let meter = Arc::new(Mutex::new(UsageMeter::new(self.inventory.roots.clone())));
         let mut sequence = 0;
-        if beats.send(self.measure(sequence, &meter).await).await.is_err() {
+        let mut images = None;
+        let first = self.measure(sequence, &meter, &inventory.gpus, &mut images).await;
+        if beats.send(first).await.is_err() {
             return End::RegisterAgain;
         }
         let mut client = WolfServiceClient::new(channel);
@@ -177,16 +244,38 @@ impl Link {
             if engine.is_some() && engine != registered {
                 return End::RegisterAgain;
             }
+            let gpus = self.inventory.gpus.refresh(None).await;
+            if told_of(&gpus) != told_of(&inventory.gpus) {
+                tracing::info!("the gpus are others than were registered");
+                return End::RegisterAgain;
+            }
+            self.note_failures(&mut inventory, gpus);
             sequence += 1;
-            if beats.send(self.measure(sequence, &meter).await).await.is_err() {
+            let next = self.measure(sequence, &meter, &inventory.gpus, &mut images).await;
+            if beats.send(next).await.is_err() {
                 // The stream ended; its status says why.
                 interval = interval.min(INTERVAL);
             }
         }
     }
 
+    /// A device that failed gets nothing new from here on, whatever the
+    /// scheduler has heard; one that is back does.
+    fn note_failures(&self, inventory: &mut Inventory, gpus: Found) {
+        let failed = |found: &Found| -> Vec<String> {
+            let devices = found.offered().map(|gpu| gpu.id.clone());
+            devices.filter(|id| found.failed(id)).collect()
+        };
+        let (before, after) = (failed(&inventory.gpus), failed(&gpus));
+        inventory.gpus = gpus;
+        if before != after {
+            tracing::warn!(?before, ?after, "other gpus fail than before");
+            self.lifecycle.set_capacity(inventory);
+        }
+    }
+
     /// Waits for the next beat: the interval, or at once when the engine broke
-    /// or works again.
+    /// or works again, or the disk got short or has room again.
     async fn wait(&self, interval: Duration) {
         let mut health = self.health.clone();
         let was = health.borrow_and_update().fault.is_some();
@@ -197,13 +286,31 @@ impl Link {
                 std::future::pending::<()>().await;
             }
         };
+        let mut pressure = self.images.disk_pressure.clone();
+        let was_short = !pressure.borrow_and_update().is_empty();
+        let disk = async {
+            if pressure.wait_for(|now| now.is_empty() == was_short).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(interval) => {}
             () = changed => {}
+            () = disk => {}
         }
     }
 
-    async fn measure(&self, sequence: u64, meter: &Arc<Mutex<UsageMeter>>) -> HeartbeatRequest {
+    /// The next beat. Images go with it when they are others than `sent`.
+    async fn measure(
+        &self,
+        sequence: u64,
+        meter: &Arc<Mutex<UsageMeter>>,
+        gpus: &Found,
+        sent: &mut Option<Arc<WolfImages>>,
+    ) -> HeartbeatRequest {
+        let cached = self.images.cached.borrow().clone();
+        let images = (sent.as_ref() != Some(&cached)).then(|| cached.as_ref().clone());
+        *sent = Some(cached);
         let health = self.health.borrow().clone();
         let data_root = self.lifecycle.ready_now().and_then(|ready| ready.engine.data_root);
         let meter = meter.clone();
@@ -217,7 +324,9 @@ impl Link {
             // What a silent engine runs is not known.
             running_sandboxes: running.filter(|_| health.fault.is_none()),
             engine_fault: health.fault.map(|fault| cut(&fault)).unwrap_or_default(),
-            ..HeartbeatRequest::default()
+            gpus: gpus.telemetry.clone(),
+            images,
+            disk_pressure: cut(&self.images.disk_pressure.borrow()),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! that tests give made trees.
 
 mod cgroup;
-mod gpu;
+pub mod command;
+pub mod gpu;
+mod report;
 mod usage;
 
 use std::fs;
@@ -11,11 +13,13 @@ use std::path::{Path, PathBuf};
 
 use wolfpack_proto::registry::v1::WolfCapacity;
 use wolfpack_proto::types::v1 as proto;
-use wolfpack_types::capacity::{Capacity, Device};
+use wolfpack_types::DockerMode;
+use wolfpack_types::capacity::Capacity;
 
 use crate::config::CapacityConfig;
 
-pub use gpu::{Gpu, Vendor};
+pub use gpu::toolkit::default_programs as default_toolkit_programs;
+pub use gpu::{Encoder, EngineFacts, Found, Gpu, Gpus, HostNvml, Nvml, Sources, Vendor, nvml};
 pub use usage::{Usage, UsageMeter};
 
 /// Memory that is never promised: the host's own, the engine's and ours.
@@ -41,7 +45,7 @@ impl Default for Roots {
 }
 
 /// All the host has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inventory {
     /// CPU time in thousandths of a core.
     pub cpu_milli: Option<u64>,
@@ -54,11 +58,16 @@ pub struct Inventory {
     /// Desktops at a time.
     pub desktop_slots: u32,
     /// GPUs, each id once.
-    pub gpus: Vec<Gpu>,
+    pub gpus: Found,
+    /// What the engine can give of Docker, beside nothing.
+    pub docker_modes: Vec<DockerMode>,
+    /// Folders below which sandboxes may mount.
+    pub mount_paths: Vec<String>,
 }
 
 impl Inventory {
-    /// Measures the host; `data_root` is where the engine keeps its data.
+    /// Measures the host but its GPUs, which [`Gpus`] know; `data_root` is where
+    /// the engine keeps its data. Blocking.
     #[must_use]
     pub fn measure(roots: &Roots, data_root: Option<&Path>) -> Self {
         let limits = cgroup::Limits::read(roots);
@@ -71,7 +80,7 @@ impl Inventory {
             disk_bytes: data_root.and_then(|root| disk(root).map(|(total, _)| total)),
             pids: least(pid_max, limits.pids).and_then(|pids| u32::try_from(pids).ok()),
             desktop_slots: desktop_slots(cpu_milli),
-            gpus: gpu::discover(roots),
+            ..Self::default()
         }
     }
 
@@ -94,18 +103,8 @@ impl Inventory {
             memory_bytes: self.memory_bytes,
             disk_bytes: self.disk_bytes,
             desktop_slots: self.desktop_slots,
-            devices: self
-                .gpus
-                .iter()
-                .map(|gpu| Device {
-                    id: gpu.id.clone(),
-                    vendor: Some(gpu.vendor.into()),
-                    model: gpu.model.clone(),
-                    memory_bytes: gpu.memory_bytes,
-                    ..Device::default()
-                })
-                .collect(),
-            encoder_sessions: None,
+            devices: self.gpus.devices(),
+            encoder_sessions: self.gpus.encoder_pool(),
         }
     }
 
@@ -119,9 +118,20 @@ impl Inventory {
                 disk_bytes: self.disk_bytes,
                 pids: self.pids,
             }),
-            gpus: self.gpus.iter().map(Gpu::to_proto).collect(),
+            gpus: self.gpus.offered().map(Gpu::to_proto).collect(),
             desktop_slots: self.desktop_slots,
-            ..WolfCapacity::default()
+            encoder_sessions: self.gpus.encoder_pool(),
+            docker_modes: self
+                .docker_modes
+                .iter()
+                .map(|mode| match mode {
+                    DockerMode::None => proto::DockerMode::None.into(),
+                    DockerMode::Nested => proto::DockerMode::Nested.into(),
+                    DockerMode::Shared => proto::DockerMode::Shared.into(),
+                })
+                .collect(),
+            mount_paths: self.mount_paths.clone(),
+            gpu_notice: self.gpus.notice(),
         }
     }
 }

@@ -1,7 +1,4 @@
-use std::os::unix::fs::symlink;
-
 use super::*;
-use crate::sandbox::GpuAccess;
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -24,19 +21,6 @@ impl Tree {
         self
     }
 
-    fn gpu(self, address: &str, class: &str, vendor: &str, driver: Option<&str>) -> Self {
-        let base = format!("sys/bus/pci/devices/{address}");
-        let tree = self
-            .file(&format!("{base}/class"), class)
-            .file(&format!("{base}/vendor"), vendor)
-            .file(&format!("{base}/device"), "0x2684\n");
-        if let Some(driver) = driver {
-            let target = format!("../../../drivers/{driver}");
-            symlink(target, tree.dir.path().join(base).join("driver")).unwrap();
-        }
-        tree
-    }
-
     fn host(self) -> Self {
         self.file("sys/devices/system/cpu/online", "0-3,8\n")
             .file("proc/meminfo", "MemTotal:  8388608 kB\nMemAvailable:  4194304 kB\n")
@@ -51,7 +35,7 @@ fn an_empty_tree_measures_nothing_and_nothing_is_zero() {
         (found.cpu_milli, found.memory_bytes, found.disk_bytes, found.pids),
         (None, None, None, None)
     );
-    assert!(found.gpus.is_empty());
+    assert_eq!(found.gpus, Found::default());
     let told = found.to_proto();
     assert_eq!(told.resources.unwrap(), proto::Resources::default());
 }
@@ -88,47 +72,6 @@ fn the_tightest_cgroup_counts_in_both_versions() {
     let found = Inventory::measure(&first.roots(), None);
     assert_eq!(found.cpu_milli, Some(2_000));
     assert_eq!(found.memory_bytes, Some((2 << 30) - RESERVED_MEMORY));
-}
-
-#[test]
-fn gpus_are_display_devices_of_known_vendors_with_a_usable_driver() {
-    let tree = Tree::new()
-        .gpu("0000:01:00.0", "0x030000\n", "0x10de\n", Some("nvidia"))
-        .gpu("0000:01:00.1", "0x040300\n", "0x10de\n", Some("snd_hda_intel"))
-        .gpu("0000:02:00.0", "0x030200\n", "0x10de\n", Some("vfio-pci"))
-        .gpu("0000:03:00.0", "0x030000\n", "0x1a03\n", Some("ast"))
-        .gpu("0000:04:00.0", "0x038000\n", "0x1002\n", Some("amdgpu"))
-        .gpu("0000:05:00.0", "0x030000\n", "0x8086\n", None)
-        .gpu("0000:06:00.0", "0x030200\n", "0x10de\n", Some("nvidia"))
-        .file(
-            "proc/driver/nvidia/gpus/0000:01:00.0/information",
-            "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ:   \t\t 98\nGPU UUID: \t GPU-8a5f\n",
-        )
-        .file(
-            "proc/driver/nvidia/gpus/0000:06:00.0/information",
-            "Model: \t\t NVIDIA L4\nGPU UUID: \t GPU-????????\n",
-        )
-        .file("sys/module/nvidia/version", "550.54.14\n")
-        .file("sys/bus/pci/devices/0000:04:00.0/mem_info_vram_total", "17163091968\n")
-        .file("sys/bus/pci/devices/0000:04:00.0/drm/renderD129/uevent", "")
-        .file("sys/bus/pci/devices/0000:04:00.0/drm/card1/uevent", "")
-        .file("dev/dri/renderD129", "")
-        .file("dev/kfd", "");
-    let gpus = Inventory::measure(&tree.roots(), None).gpus;
-    let ids: Vec<&str> = gpus.iter().map(|gpu| gpu.id.as_str()).collect();
-    assert_eq!(ids, ["GPU-8a5f", "0000:04:00.0", "0000:06:00.0"]);
-    assert_eq!(gpus[0].model, "NVIDIA GeForce RTX 4090");
-    assert_eq!(gpus[0].driver_version, "550.54.14");
-    assert_eq!(gpus[0].memory_bytes, None, "sysfs does not tell it");
-    assert_eq!(gpus[0].access, GpuAccess::Nvidia { id: "GPU-8a5f".into() });
-    assert_eq!(gpus[1].vendor, Vendor::Amd);
-    assert_eq!(gpus[1].model, "AMD 0x2684");
-    assert_eq!(gpus[1].memory_bytes, Some(17_163_091_968));
-    assert_eq!(
-        gpus[1].access,
-        GpuAccess::Nodes(vec!["/dev/dri/renderD129".into(), "/dev/kfd".into()])
-    );
-    assert_eq!(gpus[2].model, "NVIDIA L4");
 }
 
 #[test]
