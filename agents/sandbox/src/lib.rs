@@ -6,6 +6,7 @@
 //! of the sandbox's own, [`service`] is what callers see, [`tunnel`] how they get here, [`boot`] what the wolf's
 //! agent left at `/run/wolfpack`. [`users`] and [`resolve`] do what the C
 //! library's name services do elsewhere: a static binary must not load them.
+//! [`probe`] asks what could be reached from inside.
 
 pub mod agent;
 pub mod boot;
@@ -13,6 +14,7 @@ pub mod desktop;
 pub mod docker;
 pub mod exec;
 pub mod init;
+pub mod probe;
 pub mod process;
 pub mod resolve;
 pub mod service;

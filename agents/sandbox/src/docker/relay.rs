@@ -60,15 +60,8 @@ pub fn serve(listener: UnixListener, gate: Gate, supervisor: &Supervisor) {
 /// One client. Nothing starts before it says something: whoever only looks
 /// whether somebody listens shall not start an engine.
 async fn attend(client: UnixStream, gate: &Gate) {
-    match client.ready(Interest::READABLE).await {
-        Ok(ready) if !ready.is_read_closed() => {}
-        // It may have written and closed at once; then there are bytes.
-        Ok(_) | Err(_) => {
-            let mut one = [0];
-            if !matches!(peek(&client, &mut one), Ok(1)) {
-                return;
-            }
-        }
+    if !says_something(&client).await {
+        return;
     }
     match gate.engine().await {
         Ok(ready) if ready.restricted.borrow().is_some() => {
@@ -92,13 +85,15 @@ async fn attend(client: UnixStream, gate: &Gate) {
     }
 }
 
-fn peek(client: &UnixStream, buffer: &mut [u8]) -> std::io::Result<usize> {
-    let (count, _) = rustix::net::recv(
-        client,
-        buffer,
-        rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT,
-    )?;
-    Ok(count)
+/// Waits for the client's first byte, and leaves it unread; false when there
+/// is none to come.
+async fn says_something(client: &UnixStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    let peek = || {
+        let (count, _) = rustix::net::recv(client, &mut [0_u8; 1][..], flags)?;
+        Ok(count)
+    };
+    matches!(client.async_io(Interest::READABLE, peek).await, Ok(1..))
 }
 
 /// Copies both ways until both have ended. An end is passed on, so the other
@@ -159,6 +154,17 @@ mod tests {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.unwrap();
         bytes
+    }
+
+    #[tokio::test]
+    async fn whoever_only_looks_says_nothing() {
+        let (user, client) = UnixStream::pair().unwrap();
+        drop(user);
+        assert!(!says_something(&client).await);
+        let (mut user, client) = UnixStream::pair().unwrap();
+        user.write_all(b"G").await.unwrap();
+        drop(user);
+        assert!(says_something(&client).await);
     }
 
     #[tokio::test]

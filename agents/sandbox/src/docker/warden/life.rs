@@ -89,8 +89,8 @@ async fn asked_to_stop() {
 
 async fn bring_up(order: &Order, tasks: &Supervisor) -> Result<Daemon, Report> {
     let began = Instant::now();
-    let path = order.env.get("PATH").map(String::as_str).unwrap_or_default();
-    let Some(program) = checks::find("dockerd", path) else {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let Some(program) = checks::find("dockerd", &path) else {
         return Err(Report::Down {
             cause: Cause::Absent,
             why: "the sandbox's image holds no Docker engine (DOCKER_ABSENT): there is no dockerd in \
