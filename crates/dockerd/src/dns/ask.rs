@@ -120,11 +120,7 @@ impl Drop for Once<'_> {
 
 /// A socket of its own for each question: a port that nobody can guess.
 async fn by_udp(question: &Question<'_>, server: SocketAddr) -> io::Result<Vec<u8>> {
-    let from: SocketAddr = match server {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(from).await?;
+    let socket = UdpSocket::bind(any_port(server)).await?;
     socket.connect(server).await?;
     socket.send(question.message).await?;
     let mut buffer = vec![0; usize::from(u16::MAX)];
@@ -135,6 +131,14 @@ async fn by_udp(question: &Question<'_>, server: SocketAddr) -> io::Result<Vec<u
             buffer.truncate(length);
             return Ok(buffer);
         }
+    }
+}
+
+/// Where to ask from: any port, of the address that leads there.
+pub(super) fn any_port(server: SocketAddr) -> SocketAddr {
+    match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod ask;
 mod limit;
+mod lookup;
 mod question;
 mod servers;
 mod tcp;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use ask::Asker;
 use limit::Limit;
+pub use lookup::{Said, lookup};
 use question::{Names, Question, Read};
 
 /// Questions that are being answered at a time, in all and for one container.
