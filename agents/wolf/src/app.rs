@@ -1,37 +1,39 @@
 //! Puts the agent together and runs it.
 
+mod bridges;
+mod prepare;
+
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use futures::StreamExt as _;
-use parking_lot::Mutex;
-use secrecy::SecretString;
 use tokio::sync::watch;
+use wolfpack_proto::agent::v1::container_service_server::ContainerServiceServer;
+use wolfpack_proto::agent::v1::wolf_image_service_server::WolfImageServiceServer;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceServer;
 use wolfpack_rpc::server::admin::Admin;
 use wolfpack_rpc::{ClientTls, PeerConfig, Profile, RpcChannel, Server};
-use wolfpack_runtime::config::secret_from;
 use wolfpack_runtime::{BoxError, Context};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
 use wolfpack_types::{Endpoint, Target as TunnelTarget};
 
-use crate::admission::{Admission, EpochFile};
-use crate::config::{Config, HostPort};
+use crate::admission::Admission;
+use crate::bridge::Bridges;
+use crate::config::Config;
 use crate::engine::{DockerEngine, Engine};
+use crate::images::{self, HostDisk, Images};
 use crate::join::{self, IdentityStore, WolfIdentity};
-use crate::lifecycle::{Lifecycle, Parts, RelayPorts, Settings};
-use crate::link::{InventorySource, Link};
+use crate::lifecycle::{Lifecycle, Parts, Settings};
+use crate::link::{ImageNews, InventorySource, Link};
 use crate::metrics::Metrics;
+use crate::mounts::Stage;
 use crate::probe::{self, EngineHealth};
-use crate::relay::Target;
-use crate::runtime::{self, AgentDialer, NoBearers, POLICY, Runtime};
-use crate::sandbox::directory;
-use crate::setup::{self, Setup};
+use crate::runtime::{self, AgentDialer, ImageRpcs, LOAD_MESSAGE, NoBearers, POLICY, Runtime, SiblingRpcs};
+use crate::setup::Setup;
 use crate::targets;
+use prepare::{agent_endpoint, host_name, identity, prepare};
 
 /// A wolf's agent that has joined and is about to run.
 pub struct App {
@@ -40,11 +42,11 @@ pub struct App {
     store: IdentityStore,
     identity: WolfIdentity,
     lifecycle: Lifecycle,
+    images: Images,
     engine: Arc<dyn Engine>,
     /// The broker's agent port, as this wolf.
     broker: RpcChannel,
-    broker_address: HostPort,
-    metrics: Metrics,
+    bridges: Arc<Bridges>,
     root: PathBuf,
     inventory: InventorySource,
     admin: Option<Admin>,
@@ -59,7 +61,8 @@ impl App {
     /// When the join token is refused, a file cannot be read or written, or an
     /// address is not to be had; and when it is stopped meanwhile.
     pub async fn build(config: Config, context: Context) -> Result<Self, BoxError> {
-        let engine = Arc::new(DockerEngine::new(config.docker_socket()));
+        let engine = DockerEngine::new(config.docker_socket());
+        let engine = Arc::new(engine.with_registries(config.registries.clone()));
         Self::build_with(config, context, engine).await
     }
 
@@ -89,9 +92,11 @@ impl App {
         let broker = RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))?;
         let metrics = Metrics::new(&context.telemetry.meter());
         let inventory = InventorySource::new(&config);
-        let source = inventory.clone();
-        let measured = tokio::task::spawn_blocking(move || source.measure(None)).await?;
+        let measured = inventory.measure(None).await;
         let roots = folders.store.clone();
+        let wolf = &identity.wolf;
+        let bridges =
+            bridges::bridges(&config, &context, engine.clone(), wolf, &broker_address, &metrics)?;
         let lifecycle = Lifecycle::new(Parts {
             engine: engine.clone(),
             settings: Settings {
@@ -100,24 +105,38 @@ impl App {
                 bin_dir: folders.bin_dir,
                 otlp_endpoint: config.sandbox_otlp_endpoint.clone(),
                 uid: rustix::process::geteuid().as_raw(),
-                gpus: measured.gpus.clone(),
+                gpus: inventory.gpus().clone(),
+                docker: config.docker.clone(),
+                mounts: config.mounts.clone(),
+                stage: Stage::in_dir(&folders.data_dir),
             },
+            bridges: bridges.clone(),
+            socket: config.docker_socket().to_owned(),
             trust_roots: Arc::new(move || roots.trust_roots()),
             admission: Admission::new(identity.wolf.clone(), measured.capacity(), folders.epoch.1),
             epoch: folders.epoch,
             supervisor: context.supervisor.clone(),
-            metrics: metrics.clone(),
+            metrics,
         });
+        let parts = images::Parts {
+            store: engine.clone(),
+            config: config.images.clone(),
+            disk: Arc::new(HostDisk),
+            data_dir: config.data_dir.clone(),
+            supervisor: context.supervisor.clone(),
+        };
+        let images = tokio::task::spawn_blocking(move || Images::new(parts)).await?;
+        lifecycle.set_images(images.clone());
         Ok(Self {
             context,
             config,
             store: folders.store,
             identity,
             lifecycle,
+            images,
             engine,
             broker,
-            broker_address,
-            metrics,
+            bridges,
             root: folders.root,
             inventory,
             admin,
@@ -153,7 +172,7 @@ impl App {
         let supervisor = context.supervisor.clone();
         let stop = supervisor.token();
 
-        let setup = Arc::new(self.setup()?);
+        let setup = Arc::new(self.setup());
         let lifecycle = self.lifecycle.clone();
         let leaving = setup.clone();
         supervisor.spawn_restarting("engine-setup", move || {
@@ -169,6 +188,15 @@ impl App {
         let (health, health_seen) = watch::channel(EngineHealth::default());
         let probing = probe::run(self.engine.clone(), probe::EVERY, health, stop.clone());
         supervisor.spawn("engine-probe", probing);
+
+        let (images, keep_stop) = (self.images.clone(), stop.clone());
+        supervisor.spawn_restarting("images", move || {
+            let (images, stop) = (images.clone(), keep_stop.clone());
+            async move {
+                images.keep(stop).await;
+                Ok(())
+            }
+        });
 
         let endpoint = Endpoint::Wolf(self.identity.wolf.clone());
         let tunnel_config = AgentTunnelConfig::new(endpoint, env!("CARGO_PKG_VERSION"));
@@ -192,6 +220,11 @@ impl App {
         let server = Server::builder(&context, POLICY, Arc::new(NoBearers))
             .descriptor_set(wolfpack_proto::DESCRIPTOR_SET)
             .add_service(WolfRuntimeServiceServer::new(Runtime::new(self.lifecycle.clone())))
+            .add_service(ContainerServiceServer::new(SiblingRpcs::new(self.lifecycle.clone())))
+            .add_service(
+                WolfImageServiceServer::new(ImageRpcs::new(self.images.clone()))
+                    .max_decoding_message_size(LOAD_MESSAGE),
+            )
             .incoming(connections, Profile::tunnelled())
             .build();
         if let Some(admin) = self.admin {
@@ -207,6 +240,7 @@ impl App {
             lifecycle: self.lifecycle.clone(),
             health: health_seen,
             inventory: self.inventory,
+            images: ImageNews::of(&self.images),
             display_name: self.config.display_name.clone(),
             labels: self.config.labels.clone(),
             supervisor: supervisor.clone(),
@@ -240,131 +274,13 @@ impl App {
         outcome
     }
 
-    fn setup(&self) -> Result<Setup, BoxError> {
-        let relay = &self.config.relay;
-        let target = |name, said: &Option<String>, default: &HostPort| {
-            let address = match said {
-                Some(said) => HostPort::parse(said, None)?,
-                None => default.clone(),
-            };
-            Ok::<_, String>(Target { name, address: Arc::new(ArcSwap::from_pointee(address)) })
-        };
-        Ok(Setup {
+    fn setup(&self) -> Setup {
+        Setup {
             lifecycle: self.lifecycle.clone(),
-            wolf: self.identity.wolf.clone(),
-            network: self
-                .config
-                .network
-                .clone()
-                .unwrap_or_else(|| setup::network_name(&self.identity.wolf)),
+            bridges: self.bridges.clone(),
             data_dir: self.config.data_dir.clone(),
-            wanted: RelayPorts { gateway: relay.gateway_port, broker: relay.broker_port },
-            gateway: target("gateway", &relay.gateway, &self.config.server_authority()?)?,
-            broker: target("broker", &relay.broker, &self.broker_address)?,
+            socket: self.config.docker_socket().to_owned(),
             supervisor: self.context.supervisor.clone(),
-            metrics: self.metrics.clone(),
-            relay: Mutex::new(None),
-            guarded: Mutex::new(None),
-        })
-    }
-}
-
-/// What was found or made in the data directory.
-struct Folders {
-    store: IdentityStore,
-    root: PathBuf,
-    bin_dir: PathBuf,
-    epoch: (EpochFile, i64),
-}
-
-async fn prepare(config: &Config) -> Result<Folders, BoxError> {
-    let (data_dir, binary) = (config.data_dir.clone(), config.sandbox_agent_binary.clone());
-    let prepared = tokio::task::spawn_blocking(move || {
-        // Until the engine said whether it remaps users; see Setup.
-        directory::close(&data_dir, None)?;
-        let data_dir = data_dir.canonicalize()?;
-        let root = directory::root(&data_dir);
-        let bin_dir = install(&data_dir, &binary)?;
-        let epoch_file = EpochFile::in_dir(&data_dir);
-        let epoch = epoch_file.read()?;
-        Ok::<_, io::Error>(Folders {
-            store: IdentityStore::open(&data_dir)?,
-            root,
-            bin_dir,
-            epoch: (epoch_file, epoch),
-        })
-    });
-    Ok(prepared.await??)
-}
-
-fn install(data_dir: &Path, binary: &Path) -> io::Result<PathBuf> {
-    directory::install_agent(data_dir, binary).map_err(|error| {
-        let words = format!(
-            "the sandbox agent's binary {} cannot be installed: {error}; set sandbox_agent_binary",
-            binary.display()
-        );
-        io::Error::new(error.kind(), words)
-    })
-}
-
-async fn identity(
-    config: &Config,
-    store: &IdentityStore,
-    context: &Context,
-) -> Result<WolfIdentity, BoxError> {
-    if let Some(identity) = store.current() {
-        return Ok(identity);
-    }
-    let token: Option<SecretString> =
-        secret_from(config.join_token.clone(), config.join_token_file.as_deref())?;
-    let token =
-        token.ok_or("this wolf has not joined: set join_token_file (see CreateJoinToken)")?;
-    let stop = context.supervisor.token();
-    join::join(store, &config.server, &token, &config.display_name, &stop).await?;
-    let identity = store.current().ok_or("the wolf joined and its identity is not there")?;
-    tracing::info!(wolf = %identity.wolf, "joined");
-    Ok(identity)
-}
-
-/// Where to attach: what the operator says, else what was told at joining.
-fn agent_endpoint(
-    config: &Config,
-    identity: &WolfIdentity,
-    server: &HostPort,
-) -> Result<HostPort, BoxError> {
-    let said = config.agent_endpoint.as_deref().unwrap_or(&identity.agent_endpoint);
-    let mut endpoint = HostPort::parse(said, None)?;
-    let unspecified = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::from([0u16; 8])];
-    let nowhere = endpoint.host.parse().is_ok_and(|address| unspecified.contains(&address));
-    if endpoint.host.is_empty() || nowhere {
-        endpoint.host.clone_from(&server.host);
-    }
-    Ok(endpoint)
-}
-
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    name.chars().take(128).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn the_data_directory_is_closed_before_anything_is_in_it() {
-        let above = tempfile::tempdir().unwrap();
-        let binary = above.path().join("agent");
-        std::fs::write(&binary, "agent").unwrap();
-        let data_dir = above.path().join("data");
-        directory::make_dir(&data_dir, 0o755).unwrap();
-        let config = Config { data_dir, sandbox_agent_binary: binary, ..Config::default() };
-        let folders = prepare(&config).await.unwrap();
-        for folder in [&config.data_dir, &folders.root] {
-            let mode = std::fs::metadata(folder).unwrap().permissions().mode();
-            assert_eq!(mode & 0o7777, 0o700, "{}", folder.display());
         }
     }
 }

@@ -11,9 +11,13 @@ use wolfpack_runtime::{HasTelemetry, TelemetryConfig};
 
 use crate::join::JoinToken;
 
+mod gpu;
+mod images;
 mod sandboxes;
 mod targets;
 
+pub use gpu::GpuConfig;
+pub use images::{ImagesConfig, RegistryConfig};
 pub use sandboxes::{DockerConfig, MountsConfig};
 pub use targets::TargetsConfig;
 
@@ -66,6 +70,12 @@ pub struct Config {
     pub mounts: MountsConfig,
     /// What runs beside the agent and is reached through its tunnel.
     pub targets: TargetsConfig,
+    /// How GPUs are found and what of them is offered.
+    pub gpu: GpuConfig,
+    /// What is kept of images, and how much disk stays free.
+    pub images: ImagesConfig,
+    /// Accounts at registries, for this agent's pulls only.
+    pub registries: Vec<RegistryConfig>,
     /// Where `/metrics` and `/healthz` are served. Default: nowhere.
     pub metrics: Option<SocketAddr>,
     /// Logs, traces, metrics.
@@ -130,6 +140,9 @@ impl Default for Config {
             docker: DockerConfig::default(),
             mounts: MountsConfig::default(),
             targets: TargetsConfig::default(),
+            gpu: GpuConfig::default(),
+            images: ImagesConfig::default(),
+            registries: Vec::new(),
             metrics: None,
             telemetry: TelemetryConfig::default(),
         }
@@ -250,6 +263,9 @@ impl Validate for Config {
         }
         faults.extend(self.server_authority().err());
         faults.extend(self.docker.faults());
+        faults.extend(self.gpu.faults());
+        faults.extend(self.images.faults());
+        faults.extend(images::registry_faults(&self.registries));
         faults.extend(self.mounts.faults());
         faults.extend(self.targets.faults(&self.mounts.allow));
         for (key, value) in [

@@ -18,10 +18,14 @@ use wolfpack_types::capacity::Capacity;
 
 use super::*;
 use crate::admission::{Admission, EpochFile};
+use crate::bridge::{BridgeParts, Bridges};
+use crate::config::{DockerConfig, HostPort, MountsConfig};
 use crate::engine::fake::{Call, FakeEngine, Fault as EngineFault};
 use crate::engine::{DockerEngine, Engine, Network};
-use crate::lifecycle::{Parts, Ready, RelayPorts, Settings};
+use crate::lifecycle::{Parts, Quota, Ready, RelayPorts, Settings};
 use crate::metrics::Metrics;
+use crate::mounts::Stage;
+use crate::relay::Target;
 
 const WAIT: Duration = Duration::from_secs(20);
 const POLICY: &[PolicyRow] = &[
@@ -151,16 +155,40 @@ impl Line {
         let fake = FakeEngine::start(&dir.path().join("docker.sock"), &context.supervisor).unwrap();
         let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(fake.socket()));
         let wolf = WolfId::new();
+        let nowhere = |name| Target {
+            name,
+            address: Arc::new(arc_swap::ArcSwap::from_pointee(HostPort {
+                host: "127.0.0.1".into(),
+                port: 1,
+            })),
+        };
+        let bridges = Arc::new(Bridges::new(BridgeParts {
+            engine: engine.clone(),
+            wolf: wolf.clone(),
+            network: "n".into(),
+            data_dir: dir.path().to_owned(),
+            wanted: RelayPorts { gateway: 1, broker: 2 },
+            gateway: nowhere("gateway"),
+            broker: nowhere("broker"),
+            open_ports: Vec::new(),
+            supervisor: context.supervisor.clone(),
+            metrics: Metrics::new(&context.telemetry.meter()),
+        }));
         let lifecycle = Lifecycle::new(Parts {
             engine: engine.clone(),
             settings: Settings {
                 wolf: wolf.clone(),
                 root: dir.path().join("sandboxes"),
                 bin_dir: "/opt".into(),
-                gpus: Vec::new(),
+                gpus: crate::inventory::Gpus::new(crate::inventory::Sources::host()),
                 otlp_endpoint: None,
                 uid: 0,
+                docker: DockerConfig::default(),
+                mounts: MountsConfig::default(),
+                stage: Stage::in_dir(dir.path()),
             },
+            bridges,
+            socket: fake.socket().to_owned(),
             trust_roots: Arc::new(String::new),
             admission: Admission::new(wolf, Capacity::default(), 0),
             epoch: (EpochFile::in_dir(dir.path()), 0),
@@ -176,12 +204,14 @@ impl Line {
             capacity: CapacityConfig { cpu_milli: Some(1_234), ..CapacityConfig::default() },
             ..Config::default()
         };
+        let (cached, pressure) = (watch::channel(Arc::default()), watch::channel(String::new()));
         let link = Link {
             broker: RpcChannel::to_service(&peer, "tunnel-broker", None).unwrap(),
             instance: InstanceId::parse("i1").unwrap(),
             lifecycle: lifecycle.clone(),
             health: health_seen,
             inventory: InventorySource::new(&config),
+            images: ImageNews { cached: cached.1, disk_pressure: pressure.1 },
             display_name: "a wolf".into(),
             labels: std::collections::BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
             supervisor: context.supervisor.clone(),
@@ -238,6 +268,8 @@ async fn a_wolf_registers_and_beats_in_order() {
         engine,
         network,
         ports: RelayPorts { gateway: 1, broker: 2 },
+        stage: false,
+        quota: Quota::default(),
     });
     let told = line.registered().await.engine.unwrap();
     assert_eq!((told.storage_driver.as_str(), told.cgroup_version), ("overlay2", 1));

@@ -14,17 +14,24 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use futures::StreamExt as _;
+use parking_lot::Mutex;
 use serde_json::Value;
 use wolfpack_runtime::Context;
 use wolfpack_types::capacity::{Capacity, Grant, Holding};
-use wolfpack_types::{ExecutionId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
+use wolfpack_types::{DockerMode, ExecutionId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
 use wolfpack_wolf_agent::admission::{Admission, Claim, EpochFile, Reserved};
-use wolfpack_wolf_agent::engine::{ContainerState, DockerEngine, Engine, hardening};
+use wolfpack_wolf_agent::bridge::{BridgeParts, Bridges};
+use wolfpack_wolf_agent::config::{DockerConfig, HostPort, MountsConfig};
+use wolfpack_wolf_agent::engine::hardening::{self, Policy};
+use wolfpack_wolf_agent::engine::{ContainerState, DockerEngine, Engine};
 use wolfpack_wolf_agent::lifecycle::{
-    CreateRequest, Lifecycle, Observed, Parts, Ready, RelayPorts, Settings,
+    CreateRequest, Lifecycle, Observed, Parts, Quota, Ready, RelayPorts, Settings,
 };
 use wolfpack_wolf_agent::metrics::Metrics;
+use wolfpack_wolf_agent::mounts::{self, Stage};
+use wolfpack_wolf_agent::relay::Target;
 use wolfpack_wolf_agent::sandbox::{Goods, directory};
 
 const IMAGE: &str = "debian:bookworm-slim";
@@ -70,6 +77,8 @@ async fn socket() -> Option<PathBuf> {
 struct Host {
     context: Context,
     engine: Arc<dyn Engine>,
+    socket: PathBuf,
+    bridges: Mutex<Option<Arc<Bridges>>>,
     wolf: WolfId,
     network: String,
     dir: tempfile::TempDir,
@@ -91,6 +100,8 @@ impl Host {
         Self {
             context: Context::quiet("wolf"),
             engine: Arc::new(DockerEngine::new(socket)),
+            socket: socket.to_owned(),
+            bridges: Mutex::default(),
             network: format!("wolfpack-test-{}", &wolf.as_str()[14..]),
             wolf,
             dir,
@@ -107,29 +118,54 @@ impl Host {
             desktop_slots: 4,
             ..Capacity::default()
         };
+        let metrics = Metrics::new(&self.context.telemetry.meter());
+        let nowhere = |name| Target {
+            name,
+            address: Arc::new(ArcSwap::from_pointee(HostPort {
+                host: "127.0.0.1".into(),
+                port: 1,
+            })),
+        };
+        let bridges = Arc::new(Bridges::new(BridgeParts {
+            engine: self.engine.clone(),
+            wolf: self.wolf.clone(),
+            network: self.network.clone(),
+            data_dir: self.data_dir.clone(),
+            wanted: RelayPorts { gateway: 0, broker: 0 },
+            gateway: nowhere("gateway"),
+            broker: nowhere("broker"),
+            open_ports: Vec::new(),
+            supervisor: self.context.supervisor.clone(),
+            metrics: metrics.clone(),
+        }));
+        *self.bridges.lock() = Some(bridges.clone());
         let lifecycle = Lifecycle::new(Parts {
             engine: self.engine.clone(),
             settings: Settings {
                 wolf: self.wolf.clone(),
                 root: directory::root(&self.data_dir),
                 bin_dir: self.bin_dir.clone(),
-                gpus: Vec::new(),
+                gpus: wolfpack_wolf_agent::inventory::Gpus::new(wolfpack_wolf_agent::inventory::Sources::host()),
                 otlp_endpoint: None,
                 uid: 0,
+                docker: DockerConfig { shared: true, depth: 1 },
+                mounts: MountsConfig { allow: vec![self.dir.path().join("allowed")] },
+                stage: Stage::in_dir(&self.data_dir),
             },
+            bridges: bridges.clone(),
+            socket: self.socket.clone(),
             trust_roots: Arc::new(|| "roots".to_owned()),
             admission: Admission::new(self.wolf.clone(), capacity, 0),
             epoch: (EpochFile::in_dir(&self.data_dir), 0),
             supervisor: self.context.supervisor.clone(),
-            metrics: Metrics::new(&self.context.telemetry.meter()),
+            metrics,
         });
-        let labels = BTreeMap::from([("wolfpack.wolf".to_owned(), self.wolf.to_string())]);
         let engine = self.engine.info().await.expect("info");
         directory::close(&self.data_dir, engine.remapped_root).expect("closed");
-        let network = self.engine.ensure_network(&self.network, &labels).await.expect("network");
+        let (network, ports) = bridges.shared().await.expect("network");
         lifecycle.observer().resync().await.expect("list");
-        let ports = RelayPorts { gateway: 8443, broker: 8444 };
-        lifecycle.set_ready(Ready { engine, network, ports });
+        let stage = mounts::shares_mounts(&self.socket).await;
+        lifecycle.set_ready(Ready { engine, network, ports, stage, quota: Quota::default() });
         let (observer, stop) = (lifecycle.observer().clone(), self.context.supervisor.token());
         self.context.supervisor.spawn_restarting("events", move || {
             let (observer, stop) = (observer.clone(), stop.clone());
@@ -168,6 +204,8 @@ impl Host {
             command: vec!["true".into()],
             env: BTreeMap::new(),
             desktop: false,
+            docker: DockerMode::None,
+            mounts: Vec::new(),
             token: token.to_owned().into(),
         }
     }
@@ -198,7 +236,11 @@ impl Host {
         for left in self.engine.list("wolfpack.wolf", self.wolf.as_str()).await.expect("list") {
             self.engine.remove(&left.id).await.expect("remove");
         }
-        self.engine.remove_network(&self.network).await.expect("remove the network");
+        let bridges = self.bridges.lock().take();
+        if let Some(bridges) = bridges {
+            bridges.leave().await;
+            assert!(matches!(bridges.count_rules().await, None | Some(0)), "rules are left");
+        }
         self.engine.remove_network(&self.network).await.expect("it is removed");
         self.context.supervisor.shutdown(WAIT).await;
     }
@@ -263,7 +305,7 @@ async fn a_real_engine_makes_hardened_sandboxes_and_keeps_none() {
     assert!(out.lines().any(|line| line.starts_with("cgroup") && line.ends_with(":/")), "{out}");
 
     if let Some(shown) = docker_inspect(&id) {
-        assert_eq!(hardening::violations(&shown["HostConfig"]), Vec::<String>::new());
+        assert_eq!(hardening::violations(&shown["HostConfig"], &Policy::default()), Vec::<String>::new());
         assert_eq!(shown["HostConfig"]["Memory"], 256 << 20);
         assert_eq!(shown["HostConfig"]["NanoCpus"], 500_000_000);
         assert!(!shown.to_string().contains("the-token"), "inspect shows no secret");

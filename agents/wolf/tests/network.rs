@@ -13,7 +13,7 @@ use std::process::Command;
 
 use wolfpack_types::WolfId;
 use wolfpack_wolf_agent::engine::{DockerEngine, Engine, EngineError, Network};
-use wolfpack_wolf_agent::firewall;
+use wolfpack_wolf_agent::firewall::{self, Door};
 
 const IMAGE: &str = "debian:bookworm-slim";
 
@@ -22,6 +22,7 @@ struct Host {
     engine: DockerEngine,
     labels: BTreeMap<String, String>,
     network: String,
+    wolf: WolfId,
 }
 
 impl Host {
@@ -41,7 +42,11 @@ impl Host {
         let wolf = WolfId::new();
         let network = format!("wolfpack-test-{}", &wolf.as_str()[14..]);
         let labels = BTreeMap::from([("wolfpack.wolf".to_owned(), wolf.to_string())]);
-        Some(Self { engine, labels, network })
+        Some(Self { engine, labels, network, wolf })
+    }
+
+    fn door(&self) -> Door {
+        Door::new(&self.wolf, [8443])
     }
 
     async fn ensure(&self) -> Result<Network, EngineError> {
@@ -143,12 +148,12 @@ async fn sandboxes_do_not_reach_the_metadata_of_a_cloud() {
     assert!(answers(&host.network, Behind::METADATA, 80), "it is reached when nothing is done");
 
     // At a start, at the next, and after the bridge was made anew.
-    firewall::guard(&network).await.expect("guarded");
-    firewall::guard(&network).await.expect("guarded");
+    firewall::guard(&network, &host.door()).await.expect("guarded");
+    firewall::guard(&network, &host.door()).await.expect("guarded");
     assert_eq!(host.rules().len(), 2, "{:?}", host.rules());
     host.engine.remove_network(&host.network).await.expect("removed");
     let network = host.ensure().await.expect("a network");
-    firewall::guard(&network).await.expect("guarded");
+    firewall::guard(&network, &host.door()).await.expect("guarded");
     let rules = host.rules();
     assert_eq!(rules.len(), 2, "{rules:?}");
     assert!(rules.iter().all(|rule| rule.contains(&network.bridge)), "{rules:?}");
@@ -161,8 +166,8 @@ async fn sandboxes_do_not_reach_the_metadata_of_a_cloud() {
     assert!(answers(&host.network, Behind::OTHER, 80), "another machine is not reached");
 
     host.engine.remove_network(&host.network).await.expect("removed");
-    firewall::lift(&host.network).await.expect("lifted");
-    firewall::lift(&host.network).await.expect("it is lifted");
+    firewall::lift(&host.network, &host.door()).await.expect("lifted");
+    firewall::lift(&host.network, &host.door()).await.expect("it is lifted");
     assert_eq!(host.rules(), Vec::<String>::new());
     drop(behind);
 }

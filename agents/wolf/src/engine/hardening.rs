@@ -3,16 +3,57 @@
 //! what `docker inspect` shows afterwards. Written against the engine's fields,
 //! not against the builder, and closed: a field that is not named here must be
 //! at the engine's default.
+//!
+//! With Docker NESTED a sandbox is root of a user namespace of its own and may
+//! do there what an engine must; nothing else is opened. With SHARED the
+//! container is as closed as without Docker: its door is a file.
+
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use wolfpack_types::sandbox_boot::INTERNAL_HOST;
+use wolfpack_types::DockerMode;
+use wolfpack_types::sandbox_boot::{DOCKER_DATA, INTERNAL_HOST};
+
+use crate::mounts;
+
+/// What a container may differ in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// What it has of Docker.
+    pub docker: DockerMode,
+    /// The paths of the host that may be mounted in it, beside the agent's own.
+    pub mounts: Vec<PathBuf>,
+}
+
+impl Policy {
+    /// A container with this of Docker, and nothing of the host.
+    #[must_use]
+    pub fn of(docker: DockerMode) -> Self {
+        Self { docker, mounts: Vec::new() }
+    }
+}
 
 const CAPABILITIES: [&str; 7] =
     ["SETUID", "SETGID", "SETPCAP", "CHOWN", "KILL", "DAC_OVERRIDE", "FOWNER"];
+/// Those that only reach what belongs to the sandbox's own user namespace.
+const NESTED_CAPABILITIES: [&str; 9] = [
+    "AUDIT_WRITE",
+    "FSETID",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SYS_CHROOT",
+    "NET_ADMIN",
+    "SYS_ADMIN",
+];
+const NESTED_SECURITY: [&str; 2] = ["seccomp=unconfined", "apparmor=unconfined"];
 const RUNTIMES: [&str; 3] = ["", "runc", "nvidia"];
 const MOUNT_TARGETS: [(&str, bool); 2] = [("/run/wolfpack", false), ("/run/wolfpack/bin", true)];
 /// Fields with a rule below, and fields that harm nobody whatever they are.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 28] = [
+    "GroupAdd",
+    "StorageOpt",
     "NanoCpus",
     "Memory",
     "MemorySwap",
@@ -43,7 +84,8 @@ const KNOWN: [&str; 26] = [
 
 /// Every rule that this `HostConfig` breaks; empty for a hardened container.
 #[must_use]
-pub fn violations(host_config: &Value) -> Vec<String> {
+pub fn violations(host_config: &Value, policy: &Policy) -> Vec<String> {
+    let nested = policy.docker == DockerMode::Nested;
     let mut broken = Vec::new();
     let mut rule = |holds: bool, words: String| {
         if !holds {
@@ -74,18 +116,27 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     rule(strings(field("CapDrop")) == ["ALL"], "not all capabilities are dropped".into());
     for capability in strings(field("CapAdd")) {
         let name = capability.strip_prefix("CAP_").unwrap_or(capability);
-        rule(CAPABILITIES.contains(&name), format!("capability {capability} is added"));
+        let allowed =
+            CAPABILITIES.contains(&name) || (nested && NESTED_CAPABILITIES.contains(&name));
+        rule(allowed, format!("capability {capability} is added"));
     }
     let options = strings(field("SecurityOpt"));
-    rule(
-        options.len() == 1 && matches!(options[0], "no-new-privileges" | "no-new-privileges:true"),
-        format!("security options are {options:?}"),
-    );
+    let hardened = if nested {
+        options.iter().all(|option| NESTED_SECURITY.contains(option))
+    } else {
+        options.len() == 1 && matches!(options[0], "no-new-privileges" | "no-new-privileges:true")
+    };
+    rule(hardened, format!("security options are {options:?}"));
     for masked in ["MaskedPaths", "ReadonlyPaths"] {
         // An empty list takes the engine's own away; absent keeps them.
+        let kept = field(masked).as_array().is_none_or(|list| !list.is_empty());
+        rule(nested || kept, format!("{masked} is empty"));
+    }
+    for (name, value) in field("StorageOpt").as_object().into_iter().flatten() {
+        let bytes = value.as_str().and_then(|text| text.parse::<u64>().ok());
         rule(
-            field(masked).as_array().is_none_or(|list| !list.is_empty()),
-            format!("{masked} is empty"),
+            name == "size" && bytes.is_some_and(|bytes| bytes > 0),
+            format!("the storage option {name} is {value}"),
         );
     }
 
@@ -112,7 +163,7 @@ pub fn violations(host_config: &Value) -> Vec<String> {
         rule(ours, format!("the name {host:?} is added"));
     }
     for mount in list(field("Mounts")) {
-        rule(mount_ok(mount), format!("mount {mount}"));
+        rule(mount_ok(mount, policy), format!("mount {mount}"));
     }
     for device in list(field("Devices")) {
         let path = device.get("PathOnHost").and_then(Value::as_str).unwrap_or("");
@@ -122,10 +173,24 @@ pub fn violations(host_config: &Value) -> Vec<String> {
         );
     }
     for request in list(field("DeviceRequests")) {
-        let named = !list(request.get("DeviceIDs").unwrap_or(&Value::Null)).is_empty();
+        let ids = strings(request.get("DeviceIDs").unwrap_or(&Value::Null));
         let counted = request.get("Count").and_then(Value::as_i64).unwrap_or(0) != 0;
-        let nvidia = request.get("Driver").and_then(Value::as_str) == Some("nvidia");
-        rule(named && !counted && nvidia, format!("device request {request}"));
+        let one = |id: &&str| !matches!(*id, "" | "all" | "none" | "void");
+        let named = !ids.is_empty()
+            && match request.get("Driver").and_then(Value::as_str) {
+                Some("nvidia") => ids.iter().all(one),
+                Some("cdi") => ids.iter().all(|id| {
+                    let parts = id.split_once('=');
+                    parts.is_some_and(|(kind, name)| kind.contains('/') && one(&name))
+                }),
+                _ => false,
+            };
+        rule(named && !counted, format!("device request {request}"));
+    }
+    for group in strings(field("GroupAdd")) {
+        // Those of device nodes, and only beside them; 0 is root's.
+        let number = group.parse::<u32>().is_ok_and(|group| group != 0);
+        rule(number && !list(field("Devices")).is_empty(), format!("group {group:?} is added"));
     }
 
     let log = field("LogConfig");
@@ -153,16 +218,49 @@ pub fn violations(host_config: &Value) -> Vec<String> {
     broken
 }
 
-fn mount_ok(mount: &Value) -> bool {
+fn mount_ok(mount: &Value, policy: &Policy) -> bool {
     let text = |name: &str| mount.get(name).and_then(Value::as_str).unwrap_or("");
     let read_only = mount.get("ReadOnly").and_then(Value::as_bool).unwrap_or(false);
-    let source = text("Source");
-    MOUNT_TARGETS.contains(&(text("Target"), read_only))
-        && text("Type") == "bind"
-        && source.starts_with('/')
-        && !source.contains("..")
-        && !source.ends_with(".sock")
-        && source.matches('/').count() >= 2
+    let (kind, source, target) = (text("Type"), text("Source"), text("Target"));
+    let no_options = |allowed: Option<(&str, &str)>| {
+        let fields = mount.as_object().into_iter().flatten();
+        let of = |options: &Value, name: &str| {
+            options
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(field, value)| field == name || is_default(value))
+        };
+        fields.into_iter().all(|(field, value)| match (field.as_str(), allowed) {
+            ("Type" | "Source" | "Target" | "ReadOnly", _) => true,
+            (field, Some((options, name))) if field == options => of(value, name),
+            _ => is_default(value),
+        })
+    };
+    match kind {
+        "bind" if MOUNT_TARGETS.contains(&(target, read_only)) => {
+            source.starts_with('/')
+                && !source.contains("..")
+                && !source.ends_with(".sock")
+                && source.matches('/').count() >= 2
+                && no_options(None)
+        }
+        "bind" => {
+            policy.mounts.iter().any(|allowed| allowed == Path::new(source))
+                && target.starts_with('/')
+                && !target.contains("..")
+                && !mounts::reserved(target)
+                && no_options(Some(("BindOptions", "NonRecursive")))
+        }
+        "volume" => {
+            policy.docker == DockerMode::Nested
+                && target == DOCKER_DATA
+                && !read_only
+                && source.starts_with("wolfpack-")
+                && no_options(Some(("VolumeOptions", "NoCopy")))
+        }
+        _ => false,
+    }
 }
 
 fn list(value: &Value) -> &[Value] {

@@ -11,6 +11,8 @@ mod error;
 pub mod fake;
 pub mod hardening;
 pub mod image;
+pub mod images;
+pub mod quota;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -43,6 +45,38 @@ pub struct EngineInfo {
     /// The uid and gid on the host of root inside containers, when the engine
     /// remaps users.
     pub remapped_root: Option<(u32, u32)>,
+    /// The file system below its data, such as `xfs`; absent when it does not
+    /// say.
+    pub backing_filesystem: Option<String>,
+    /// Its folders of CDI specifications; empty when it injects no devices that
+    /// way.
+    pub cdi_folders: Vec<PathBuf>,
+}
+
+/// A volume or a network of the engine, with its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A container that a sandbox started beside itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sibling {
+    /// The engine's id.
+    pub id: String,
+    /// Its names, without a slash before them.
+    pub names: Vec<String>,
+    /// Its image.
+    pub image: String,
+    /// Its state in the engine's word.
+    pub state: String,
+    /// When it was made.
+    pub create_time: Option<SystemTime>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The bridge that sandboxes are on.
@@ -82,6 +116,23 @@ pub struct PullProgress {
     pub current_bytes: u64,
     /// Bytes in all, as far as is known.
     pub total_bytes: u64,
+    /// Bytes a second over the last seconds.
+    pub bytes_per_second: u64,
+    /// Its layers, in the image's order; at most 128.
+    pub layers: Vec<LayerProgress>,
+}
+
+/// How far one layer of a pull is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayerProgress {
+    /// The engine's id of it.
+    pub id: String,
+    /// In the engine's words.
+    pub state: String,
+    /// Bytes that are there.
+    pub current_bytes: u64,
+    /// Bytes in all; zero while unknown.
+    pub total_bytes: u64,
 }
 
 /// Where a container is in its life.
@@ -110,6 +161,8 @@ pub struct Container {
     pub out_of_memory: bool,
     /// When it was started; only known by `inspect`.
     pub start_time: Option<SystemTime>,
+    /// When its main process ended; only known by `inspect`.
+    pub finish_time: Option<SystemTime>,
 }
 
 /// Something happened to the container with this id: look at it again.
@@ -130,7 +183,7 @@ pub struct LogChunk {
 
 /// A container engine.
 #[async_trait]
-pub trait Engine: Send + Sync + 'static {
+pub trait Engine: images::ImageStore {
     /// Asks the engine about itself; also the probe of whether it works.
     ///
     /// # Errors
@@ -154,6 +207,47 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// When containers are still on it, or the engine fails.
     async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Lists the networks that have this label.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn networks(&self, label: &str, value: &str) -> Result<Vec<Labelled>, EngineError>;
+
+    /// Finds or makes a volume on the engine's own disk. `size` bounds its
+    /// bytes where the engine can keep volumes to a project quota.
+    ///
+    /// # Errors
+    /// `Conflict` when the one with this name lacks a label.
+    async fn ensure_volume(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        size: Option<u64>,
+    ) -> Result<(), EngineError>;
+
+    /// Removes a volume and what is in it; one that is not there is removed.
+    ///
+    /// # Errors
+    /// `Conflict` while a container has it.
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
+    /// Lists the volumes that have this label.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Labelled>, EngineError>;
+
+    /// Lists the containers that sandboxes started beside themselves, newest
+    /// first: those with this label, of this value where one is given.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn siblings(
+        &self,
+        label: &str,
+        value: Option<&str>,
+    ) -> Result<Vec<Sibling>, EngineError>;
 
     /// Looks for an image on this host; never fetches.
     ///

@@ -1,6 +1,6 @@
 //! Creating a sandbox: admit, image, directory, container, start.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -8,15 +8,21 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
-use wolfpack_types::sandbox_boot::INTERNAL_HOST;
-use wolfpack_types::{Fault, Reason, SandboxBoot};
+use wolfpack_dockerd::outer::Outer;
+use wolfpack_types::sandbox_boot::{INTERNAL_HOST, NestedEngine};
+use wolfpack_types::{DockerMode, Fault, Reason, SandboxBoot};
 
+use super::belongings::Belongings;
 use super::lanes::{Entry, Place};
 use super::ready::Ready;
 use super::{CreateRequest, Lifecycle, Observed, Progress, blocking, now};
 use crate::admission::Admitted;
 use crate::engine::{Container, ContainerState, EngineError, ImageConfig, PullProgress, image};
-use crate::sandbox::{ContainerSpec, GpuAccess, Parts, directory, is_loader_variable, labels};
+use crate::mounts::MountRequest;
+use crate::sandbox::{
+    ContainerSpec, DockerAccess, GpuAccess, NVIDIA_VISIBLE, Parts, directory, docker_modes,
+    is_loader_variable, labels, visible_devices,
+};
 
 /// What a sandbox runs that says no image.
 const BASE_IMAGE: &str = "wolfpack/sandbox-base:latest";
@@ -34,8 +40,47 @@ impl Lifecycle {
     /// `ENGINE_FAILED` while the engine was not set up and asked what it runs.
     pub async fn create(&self, request: CreateRequest) -> Result<watch::Receiver<Progress>, Fault> {
         // Before what runs was adopted nobody knows what is free.
-        self.ready().await?;
+        let ready = self.ready().await?;
+        self.offered(&request, &ready)?;
         self.begin(request)
+    }
+
+    /// Refuses what this wolf does not give; a boot that is here already has
+    /// it.
+    fn offered(&self, request: &CreateRequest, ready: &Ready) -> Result<(), Fault> {
+        let (claim, settings) = (&request.claim, &self.inner.settings);
+        let held = self.inner.admission.lock().execution(&claim.sandbox).cloned();
+        if held.as_ref() == Some(&claim.execution) {
+            return Ok(());
+        }
+        let docker = request.docker;
+        if !docker_modes(&ready.engine, &settings.docker).contains(&docker) {
+            self.inner.metrics.refused("docker_mode");
+            let why = match docker {
+                DockerMode::Nested => {
+                    "its engine does not remap users: start it with userns-remap, or use the wolf image"
+                }
+                DockerMode::None | DockerMode::Shared => {
+                    "its operator does not share the engine: set docker.shared"
+                }
+            };
+            return Err(Fault::new(
+                Reason::DockerModeUnsupported,
+                format!("the wolf gives no docker {docker}: {why}"),
+            )
+            .with("docker", docker.as_str()));
+        }
+        MountRequest::together(&request.mounts)
+            .and_then(|()| {
+                request
+                    .mounts
+                    .iter()
+                    .try_for_each(|mount| mount.below(&settings.mounts.allow).map(drop))
+            })
+            .map_err(|broken| {
+                self.inner.metrics.refused("mount");
+                broken.into_fault()
+            })
     }
 
     fn begin(&self, request: CreateRequest) -> Result<watch::Receiver<Progress>, Fault> {
@@ -132,6 +177,13 @@ impl Creation {
                 tracing::warn!(sandbox = %identity.sandbox, %error, "what a failed create left stays for now");
                 return;
             }
+            let cleared =
+                self.lifecycle.clear_belongings(&identity.sandbox, self.request.docker).await;
+            if let Err(fault) = cleared {
+                // The next look around finds it.
+                let source = fault.source.as_deref().map(tracing::field::display);
+                tracing::warn!(sandbox = %identity.sandbox, %fault, source, "what a failed create left stays for now");
+            }
             let (root, sandbox) = (inner.settings.root.clone(), identity.sandbox.clone());
             if let Err(error) = blocking(move || directory::remove(&root, &sandbox)).await {
                 tracing::warn!(sandbox = %identity.sandbox, %error, "a directory cannot be removed");
@@ -150,22 +202,52 @@ impl Creation {
         if let Some(found) = self.existing().await? {
             return self.resume(found).await;
         }
-        let (reference, image) = self.image().await?;
+        let reference = self.reference();
+        // Until a container stands on it.
+        let images = self.lifecycle.inner.images.get();
+        let _in_use = images.map(|images| images.hold(&reference));
+        let image = self.image(&reference).await?;
         self.go_on()?;
-        let boot_dir = self.boot_directory(&ready, &image).await?;
-        let container = match self.container(&ready, &boot_dir, (&reference, &image)).await {
-            // The bridge went away under us: have it made again, once.
-            Err(EngineError::NotFound(words)) if words.contains("network") => {
-                self.lifecycle.ask_for_setup();
-                let ready = self.lifecycle.ready().await?;
-                let boot_dir = self.boot_directory(&ready, &image).await?;
-                self.container(&ready, &boot_dir, (&reference, &image)).await
-            }
-            other => other,
-        };
+        let mut made = self.make(&ready, (&reference, &image)).await?;
+        // The bridge went away under us: have it made again, once.
+        if matches!(&made.0, Err(EngineError::NotFound(words)) if words.contains("network")) {
+            self.lifecycle.ask_for_setup();
+            let ready = self.lifecycle.ready().await?;
+            made = self.make(&ready, (&reference, &image)).await?;
+        }
+        let (container, belongings) = made;
         let id = container.map_err(|error| error.into_fault("make the container"))?;
+        if let Some(images) = images {
+            images.used(&image.id);
+        }
         self.go_on()?;
+        belongings.unchanged()?;
         self.start(id).await
+    }
+
+    /// Makes the container and all it needs.
+    async fn make(
+        &self,
+        ready: &Ready,
+        image: (&str, &ImageConfig),
+    ) -> Result<(Result<String, EngineError>, Belongings), Fault> {
+        let lifecycle = &self.lifecycle;
+        let (identity, goods) = (&self.admitted.identity, &self.admitted.goods);
+        let gpus = self.gpus().await?;
+        self.touched.store(true, Ordering::Relaxed);
+        let belongings = lifecycle.prepare(identity, goods, &self.request, ready).await?;
+        let boot_dir = self.boot_directory(ready, image.1, &gpus).await?;
+        lifecycle.attend(identity, self.request.docker, ready).await?;
+        Ok((self.container(ready, &belongings, &boot_dir, image, &gpus).await, belongings))
+    }
+
+    /// How the container gets at its own devices and the one that encodes for
+    /// it, as they are at this moment.
+    async fn gpus(&self) -> Result<Vec<GpuAccess>, Fault> {
+        let grant = &self.admitted.goods.holding.grant;
+        let mut ids = grant.devices.clone();
+        ids.extend(grant.borrows().map(|lent| lent.device.clone()));
+        self.lifecycle.inner.settings.gpus.access(&ids).await
     }
 
     /// Ends here when a removal or another boot came.
@@ -202,13 +284,18 @@ impl Creation {
         let found = found.map_err(|error| error.into_fault("look for the container"))?;
         let Some(found) = found else { return Ok(None) };
         let boot = labels::read(&found.labels).map(|(found, _)| found.execution);
-        if boot.as_ref() == Some(&identity.execution) {
+        // What the engine would look up for one that was not started may have
+        // been replaced since.
+        let stale = found.state == ContainerState::Created && !self.request.mounts.is_empty();
+        if boot.as_ref() == Some(&identity.execution) && !stale {
             return Ok(Some(found));
         }
         tracing::info!(container = found.id, "an older boot makes room");
         let removed = inner.engine.remove(&found.id).await;
         removed.map_err(|error| error.into_fault("remove the older boot's container"))?;
         inner.observer.gone(&found.id);
+        let had = labels::docker(&found.labels);
+        self.lifecycle.clear_belongings(&identity.sandbox, had).await?;
         Ok(None)
     }
 
@@ -216,33 +303,47 @@ impl Creation {
         match found.state {
             ContainerState::Created => {
                 self.touched.store(true, Ordering::Relaxed);
+                let ready = self.lifecycle.ready().await?;
+                let (identity, docker) = (&self.admitted.identity, self.request.docker);
+                self.lifecycle.attend(identity, docker, &ready).await?;
                 self.start(found.id).await
             }
             ContainerState::Running | ContainerState::Exited => Ok(self.observed(found)),
         }
     }
 
-    async fn image(&self) -> Result<(String, ImageConfig), Fault> {
-        let engine = &self.lifecycle.inner.engine;
-        let reference = match self.request.image.as_str() {
+    fn reference(&self) -> String {
+        match self.request.image.as_str() {
             "" if self.request.desktop => DESKTOP_IMAGE.to_owned(),
             "" => BASE_IMAGE.to_owned(),
             asked => image::with_tag(asked),
-        };
+        }
+    }
+
+    async fn image(&self, reference: &str) -> Result<ImageConfig, Fault> {
+        let engine = &self.lifecycle.inner.engine;
         let look = |found: Result<_, EngineError>| {
             found.map_err(|error| error.into_fault("look for the image"))
         };
-        if let Some(found) = look(engine.image(&reference).await)? {
-            return Ok((reference, found));
+        if let Some(found) = look(engine.image(reference).await)? {
+            return Ok(found);
         }
-        if image::is_local(&reference) {
-            return Err(not_found(&reference, "make it on the wolf with scripts/setup"));
+        if image::is_local(reference) {
+            return Err(not_found(
+                reference,
+                "make it on the wolf with scripts/setup, or send it with `wolfpack image push`",
+            ));
         }
-        self.pull(&reference).await?;
-        match look(engine.image(&reference).await)? {
-            Some(found) => Ok((reference, found)),
+        self.pull(reference).await?;
+        match look(engine.image(reference).await)? {
+            Some(found) => {
+                if let Some(images) = self.lifecycle.inner.images.get() {
+                    images.fetched(&found.id);
+                }
+                Ok(found)
+            }
             None => Err(not_found(
-                &reference,
+                reference,
                 "it was fetched and is gone again: the wolf's disk may be full",
             )),
         }
@@ -278,13 +379,17 @@ impl Creation {
         }
     }
 
-    async fn boot_directory(&self, ready: &Ready, image: &ImageConfig) -> Result<PathBuf, Fault> {
+    async fn boot_directory(
+        &self,
+        ready: &Ready,
+        image: &ImageConfig,
+        gpus: &[GpuAccess],
+    ) -> Result<PathBuf, Fault> {
         let inner = &self.lifecycle.inner;
-        let boot = self.boot(ready, image);
+        let boot = self.boot(ready, image, gpus).await?;
         let roots = (inner.trust_roots)();
         let token = self.request.token.clone();
         let (root, owner) = (inner.settings.root.clone(), ready.engine.remapped_root);
-        self.touched.store(true, Ordering::Relaxed);
         let written = blocking(move || {
             let token = token.expose_secret();
             directory::write(
@@ -296,7 +401,12 @@ impl Creation {
     }
 
     /// What the sandbox's agent is told: the request over the image.
-    fn boot(&self, ready: &Ready, image: &ImageConfig) -> SandboxBoot {
+    async fn boot(
+        &self,
+        ready: &Ready,
+        image: &ImageConfig,
+        gpus: &[GpuAccess],
+    ) -> Result<SandboxBoot, Fault> {
         let settings = &self.lifecycle.inner.settings;
         let identity = &self.admitted.identity;
         let argv = if self.request.command.is_empty() {
@@ -304,16 +414,23 @@ impl Creation {
         } else {
             self.request.command.clone()
         };
-        let has_gpu = !self.admitted.goods.holding.grant.devices.is_empty();
         let mut env: std::collections::BTreeMap<_, _> = image.env.iter().cloned().collect();
         env.extend(self.request.env.clone());
-        if has_gpu {
+        if !gpus.is_empty() {
             env.retain(|name, _| !is_loader_variable(name));
         }
+        // Not what the image says: the devices that it has, and no others.
+        env.retain(|name, _| name != NVIDIA_VISIBLE);
+        env.extend(visible_devices(gpus));
         let url = |port: u16| format!("https://{INTERNAL_HOST}:{port}");
         // Inside, a remapped root's uid is counted from its base.
         let base = ready.engine.remapped_root.map_or(0, |(uid, _)| uid);
-        SandboxBoot {
+        let docker = self.request.docker;
+        let nested = match docker {
+            DockerMode::Nested => Some(self.nested(ready).await?),
+            DockerMode::None | DockerMode::Shared => None,
+        };
+        Ok(SandboxBoot {
             sandbox: identity.sandbox.clone(),
             project: identity.project.clone(),
             execution: identity.execution.clone(),
@@ -325,37 +442,51 @@ impl Creation {
             broker: url(ready.ports.broker),
             gateway: url(ready.ports.gateway),
             socket_uid: settings.uid.saturating_sub(base),
-            docker: wolfpack_types::DockerMode::None,
-            nested: None,
+            docker,
+            nested,
             otlp_endpoint: settings.otlp_endpoint.clone(),
-        }
+        })
+    }
+
+    /// What the sandbox's own engine must keep to. Its networks must leave
+    /// room for all that is routed around the wolf.
+    async fn nested(&self, ready: &Ready) -> Result<NestedEngine, Fault> {
+        let outer = Outer::read(Path::new("/")).await.map_err(Fault::internal)?;
+        let avoid = outer.routes.into_iter().chain(outer.bridges).collect();
+        let disk = self.admitted.goods.holding.disk_bytes;
+        Ok(NestedEngine {
+            depth: self.lifecycle.inner.settings.docker.depth,
+            disk_bytes: Some(disk).filter(|bytes| *bytes > 0 && !ready.quota.volumes),
+            avoid,
+        })
     }
 
     async fn container(
         &self,
         ready: &Ready,
-        boot_dir: &std::path::Path,
+        belongings: &Belongings,
+        boot_dir: &Path,
         image: (&str, &ImageConfig),
+        gpus: &[GpuAccess],
     ) -> Result<String, EngineError> {
         let inner = &self.lifecycle.inner;
         let identity = &self.admitted.identity;
-        let granted = &self.admitted.goods.holding.grant.devices;
-        let gpus: Vec<GpuAccess> = inner
-            .settings
-            .gpus
-            .iter()
-            .filter(|gpu| granted.contains(&gpu.id))
-            .map(|gpu| gpu.access.clone())
-            .collect();
         let spec = ContainerSpec::new(&Parts {
             identity,
             goods: &self.admitted.goods,
             image,
             host_cpus: ready.engine.cpus,
-            network: &ready.network,
+            network: &belongings.network,
             boot_dir,
             bin_dir: &inner.settings.bin_dir,
-            gpus: &gpus,
+            gpus,
+            docker: match (&belongings.volume, self.request.docker) {
+                (Some(volume), _) => DockerAccess::Nested { volume },
+                (None, DockerMode::Shared) => DockerAccess::Shared,
+                (None, _) => DockerAccess::None,
+            },
+            mounts: &belongings.mounts,
+            disk_quota: ready.quota.containers,
         });
         let name = labels::container_name(&identity.wolf, &identity.sandbox);
         match inner.engine.create(&name, &spec).await {
@@ -374,17 +505,22 @@ impl Creation {
         engine.start(&id).await.map_err(|error| error.into_fault("start the container"))?;
         Ok(self.observed(Container {
             id,
-            labels: labels::write(&self.admitted.identity, &self.admitted.goods),
+            labels: labels::write(
+                &self.admitted.identity,
+                &self.admitted.goods,
+                self.request.docker,
+            ),
             state: ContainerState::Running,
             exit_code: None,
             out_of_memory: false,
             start_time: Some(now()),
+            finish_time: None,
         }))
     }
 
     fn observed(&self, container: Container) -> Observed {
         self.lifecycle.inner.observer.note(container.clone());
-        Observed { identity: self.admitted.identity.clone(), container }
+        Observed { identity: self.admitted.identity.clone(), container, message: String::new() }
     }
 }
 

@@ -110,6 +110,17 @@ impl Lanes {
         self.place(sandbox, lane, None)
     }
 
+    /// Enters where nothing is being done to a sandbox; what comes meanwhile
+    /// waits.
+    pub(super) fn enter_idle(&self, sandbox: &SandboxId) -> Option<Place> {
+        let mut lanes = self.lanes.lock();
+        if lanes.contains_key(sandbox) {
+            return None;
+        }
+        let lane = lanes.entry(sandbox.clone()).or_default();
+        Some(self.place(sandbox, lane, None))
+    }
+
     /// Whether something is being done to a sandbox.
     pub(super) fn busy(&self, sandbox: &SandboxId) -> bool {
         self.lanes.lock().contains_key(sandbox)

@@ -5,11 +5,14 @@
 //! Work that was begun goes on when its caller goes away, and a control plane
 //! that is away ends nothing.
 
+mod belongings;
 mod create;
+mod footprint;
 mod lanes;
 mod observer;
 mod ready;
 mod remove;
+mod sweep;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,16 +21,21 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use wolfpack_runtime::{Supervisor, clock};
-use wolfpack_types::{Fault, SandboxId, WolfId};
+use wolfpack_types::{DockerMode, Fault, SandboxId, WolfId};
 
 use crate::admission::{Admission, Claim, EpochFile};
+use crate::bridge::Bridges;
+use crate::config::{DockerConfig, MountsConfig};
 use crate::engine::{Engine, PullProgress};
-use crate::inventory::{Gpu, Inventory};
+use crate::inventory::{Gpus, Inventory};
 use crate::metrics::Metrics;
+use crate::mounts::{MountRequest, Stage};
 use crate::sandbox::directory;
+use crate::shared_docker::SharedDocker;
 
+pub use footprint::Footprint;
 pub use observer::{Change, Observed, Observer};
-pub use ready::{Ready, RelayPorts};
+pub use ready::{Quota, Ready, RelayPorts};
 
 /// What stays the same while the agent runs.
 #[derive(Debug)]
@@ -39,11 +47,17 @@ pub struct Settings {
     /// The folder with the sandbox agent's binary.
     pub bin_dir: PathBuf,
     /// The GPUs of the host.
-    pub gpus: Vec<Gpu>,
+    pub gpus: Gpus,
     /// Where the sandboxes' agents send traces.
     pub otlp_endpoint: Option<String>,
     /// Our own uid, which must reach the sandboxes' sockets.
     pub uid: u32,
+    /// What sandboxes may have of Docker.
+    pub docker: DockerConfig,
+    /// The folders of the host that they may see.
+    pub mounts: MountsConfig,
+    /// Where what they see of the host is bound for the engine.
+    pub stage: Stage,
 }
 
 /// A sandbox to create.
@@ -59,6 +73,10 @@ pub struct CreateRequest {
     pub env: std::collections::BTreeMap<String, String>,
     /// Whether it has a desktop.
     pub desktop: bool,
+    /// What it has of Docker.
+    pub docker: DockerMode,
+    /// What it sees of the host.
+    pub mounts: Vec<MountRequest>,
     /// The token of this boot.
     pub token: secrecy::SecretString,
 }
@@ -90,10 +108,14 @@ struct Inner {
     epoch_on_disk: tokio::sync::Mutex<i64>,
     lanes: lanes::Lanes,
     observer: Observer,
+    bridges: Arc<Bridges>,
+    shared_docker: SharedDocker,
     ready: watch::Sender<Option<Ready>>,
     setup_again: tokio::sync::Notify,
     supervisor: Supervisor,
     metrics: Metrics,
+    /// Told which images are used; absent where nobody keeps them.
+    images: std::sync::OnceLock<crate::images::Images>,
 }
 
 /// What a [`Lifecycle`] is made of.
@@ -108,6 +130,10 @@ pub struct Parts {
     pub admission: Admission,
     /// Where the newest scheduler epoch is kept, and what it was.
     pub epoch: (EpochFile, i64),
+    /// The bridges that sandboxes are on.
+    pub bridges: Arc<Bridges>,
+    /// The engine's socket, for sandboxes that share it.
+    pub socket: PathBuf,
     /// Runs the work.
     pub supervisor: Supervisor,
     /// Counts it.
@@ -128,8 +154,12 @@ impl Lifecycle {
             admission.clone(),
             Arc::new(move |sandbox: &SandboxId| busy.busy(sandbox)),
         );
+        let shared_docker =
+            SharedDocker::new(parts.socket, parts.settings.wolf.clone(), parts.supervisor.clone());
         Self {
             inner: Arc::new(Inner {
+                bridges: parts.bridges,
+                shared_docker,
                 engine: parts.engine,
                 settings: parts.settings,
                 trust_roots: parts.trust_roots,
@@ -142,6 +172,7 @@ impl Lifecycle {
                 setup_again: tokio::sync::Notify::new(),
                 supervisor: parts.supervisor,
                 metrics: parts.metrics,
+                images: std::sync::OnceLock::new(),
             }),
         }
     }
@@ -156,6 +187,11 @@ impl Lifecycle {
     #[must_use]
     pub fn wolf(&self) -> &WolfId {
         &self.inner.settings.wolf
+    }
+
+    /// Has the keeper of images told which are used; only the first counts.
+    pub fn set_images(&self, images: crate::images::Images) {
+        let _ = self.inner.images.set(images);
     }
 
     /// The engine.

@@ -28,6 +28,28 @@ pub struct Observed {
     pub identity: Identity,
     /// The container.
     pub container: Container,
+    /// Why it ended, where that is not its own doing; else empty.
+    pub message: String,
+}
+
+/// Who was away, so that nobody saw what happened meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    /// This agent.
+    Agent,
+    /// The engine.
+    Engine,
+}
+
+impl Away {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Agent => {
+                "it ended while the wolf's agent did not run: the wolf was stopped or restarted"
+            }
+            Self::Engine => "it ended while the wolf's engine was away: the engine was restarted",
+        }
+    }
 }
 
 /// One change.
@@ -52,10 +74,17 @@ pub struct Observer {
     changes: broadcast::Sender<Change>,
 }
 
-#[derive(Default)]
 struct State {
     /// By the engine's id.
     containers: BTreeMap<String, Observed>,
+    /// Who was away until the list that comes next.
+    away: Option<Away>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { containers: BTreeMap::new(), away: Some(Away::Agent) }
+    }
 }
 
 impl Observer {
@@ -76,7 +105,10 @@ impl Observer {
     /// begins with a list.
     pub async fn follow(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         tokio::select! {
-            broke = self.follow_until_broken() => broke,
+            broke = self.follow_until_broken() => {
+                self.state.lock().away.get_or_insert(Away::Engine);
+                broke
+            }
             () = stop.cancelled() => Ok(()),
         }
     }
@@ -118,6 +150,7 @@ impl Observer {
                 None => self.look(&container.id).await?,
             }
         }
+        self.state.lock().away = None;
         Ok(())
     }
 
@@ -151,9 +184,16 @@ impl Observer {
                 admission.adopt(identity.clone(), goods);
             }
         }
-        let observed = Observed { identity, container };
         let mut state = self.state.lock();
-        let id = observed.container.id.clone();
+        let id = container.id.clone();
+        let ended = container.state == ContainerState::Exited;
+        let message = match state.containers.get(&id) {
+            Some(seen) if seen.container.state == ContainerState::Exited => seen.message.clone(),
+            // Ended by the kernel: that is reason enough.
+            _ if !ended || container.out_of_memory => String::new(),
+            _ => state.away.map(|away| away.words().to_owned()).unwrap_or_default(),
+        };
+        let observed = Observed { identity, container, message };
         if state.containers.get(&id) != Some(&observed) {
             state.containers.insert(id, observed.clone());
             // Sent under the lock: a watcher's snapshot and what follows it

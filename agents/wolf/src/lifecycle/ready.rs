@@ -19,6 +19,15 @@ pub struct RelayPorts {
     pub broker: u16,
 }
 
+/// What the engine keeps to a size by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// What a container writes.
+    pub containers: bool,
+    /// Volumes.
+    pub volumes: bool,
+}
+
 /// An engine that was set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ready {
@@ -28,6 +37,10 @@ pub struct Ready {
     pub network: Network,
     /// The relay's ports on it.
     pub ports: RelayPorts,
+    /// Whether the engine sees what this process mounts.
+    pub stage: bool,
+    /// What the engine keeps to a size.
+    pub quota: Quota,
 }
 
 impl Lifecycle {

@@ -1,4 +1,5 @@
-//! Removing a sandbox: its container, its directory, its goods.
+//! Removing a sandbox: its container and all it had beside it, its directory,
+//! its goods.
 
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
@@ -66,12 +67,15 @@ impl Lifecycle {
             }
             let removed = inner.engine.remove(&found.id).await;
             removed.map_err(|error| error.into_fault("remove the container"))?;
+            self.clear_belongings(sandbox, labels::docker(&found.labels)).await?;
             inner.observer.gone(&found.id);
             tracing::info!(container = found.id, "removed a sandbox");
         } else if execution.is_some_and(|boot| {
             inner.admission.lock().execution(sandbox).is_some_and(|held| held != boot)
         }) {
             return Ok(());
+        } else {
+            self.clear_whatever(sandbox).await?;
         }
         let (root, gone) = (inner.settings.root.clone(), sandbox.clone());
         blocking(move || directory::remove(&root, &gone)).await.map_err(Fault::internal)?;

@@ -68,6 +68,7 @@ impl Relay {
         bridge: Ipv4Addr,
         wanted: RelayPorts,
         (gateway, broker): (Target, Target),
+        bounds: Arc<Bounds>,
         supervisor: &Supervisor,
         metrics: &Metrics,
     ) -> io::Result<Self> {
@@ -78,8 +79,6 @@ impl Relay {
             broker: broker_listener.local_addr()?.port(),
         };
         let stop = supervisor.token().child_token();
-        let bounds =
-            Arc::new(Bounds { all: Arc::new(Semaphore::new(CONNECTIONS)), each: Mutex::default() });
         for (listener, target) in [(gateway_listener, gateway), (broker_listener, broker)] {
             let port = Port {
                 target,
@@ -113,10 +112,13 @@ async fn bind(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
     }
 }
 
+/// How many connections there may be: over all bridges, and for each sandbox.
 #[derive(Debug)]
-struct Bounds {
+pub struct Bounds {
     all: Arc<Semaphore>,
     each: Mutex<HashMap<IpAddr, usize>>,
+    /// Whether all addresses of the bridge are one sandbox's.
+    one: bool,
 }
 
 /// One connection's share of the bounds.
@@ -126,8 +128,23 @@ struct Share {
     _all: tokio::sync::OwnedSemaphorePermit,
 }
 
+impl Default for Bounds {
+    /// Those of a bridge whose addresses are a sandbox each.
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(CONNECTIONS)), each: Mutex::default(), one: false }
+    }
+}
+
 impl Bounds {
+    /// Those of a bridge that one sandbox has for itself, where it may take any
+    /// address; within the same whole.
+    #[must_use]
+    pub fn of_one(&self) -> Self {
+        Self { all: self.all.clone(), each: Mutex::default(), one: true }
+    }
+
     fn take(self: &Arc<Self>, source: IpAddr) -> Result<Share, &'static str> {
+        let source = if self.one { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { source };
         let all = self.all.clone().try_acquire_owned().map_err(|_| "full")?;
         let mut each = self.each.lock();
         let open = each.entry(source).or_default();

@@ -12,7 +12,9 @@ fn target(name: &'static str, port: u16) -> Target {
 
 async fn relay(context: &Context, wanted: RelayPorts, gateway: Target, broker: Target) -> Relay {
     let metrics = Metrics::new(&context.telemetry.meter());
-    Relay::listen(Ipv4Addr::LOCALHOST, wanted, (gateway, broker), &context.supervisor, &metrics)
+    let bounds = Arc::new(Bounds::default());
+    let targets = (gateway, broker);
+    Relay::listen(Ipv4Addr::LOCALHOST, wanted, targets, bounds, &context.supervisor, &metrics)
         .await
         .unwrap()
 }
@@ -87,7 +89,8 @@ async fn a_port_that_is_taken_is_replaced_and_a_kept_one_is_used_again() {
 
 #[tokio::test]
 async fn one_sandbox_cannot_take_all_connections() {
-    let bounds = Arc::new(Bounds { all: Arc::new(Semaphore::new(200)), each: Mutex::default() });
+    let all = Arc::new(Semaphore::new(200));
+    let bounds = Arc::new(Bounds { all, ..Bounds::default() });
     let (greedy, other) = (IpAddr::from([172, 20, 0, 2]), IpAddr::from([172, 20, 0, 3]));
     let held: Vec<Share> =
         (0..CONNECTIONS_EACH).map(|_| bounds.take(greedy).ok().unwrap()).collect();
@@ -95,7 +98,15 @@ async fn one_sandbox_cannot_take_all_connections() {
     let rest: Vec<Share> =
         (0..200 - CONNECTIONS_EACH).map(|_| bounds.take(other).ok().unwrap()).collect();
     assert_eq!(bounds.take(other).err(), Some("full"));
-    drop((held, rest));
-    assert!(bounds.each.lock().is_empty());
+    drop(rest);
+    // On a bridge of its own all its addresses are one sandbox.
+    let own = Arc::new(bounds.of_one());
+    let taken: Vec<Share> = (0..200 - CONNECTIONS_EACH)
+        .map(|n| own.take(IpAddr::from([172, 20, 1, u8::try_from(n).unwrap()])).ok().unwrap())
+        .collect();
+    assert_eq!(own.take(greedy).err(), Some("full"), "within the whole");
+    assert_eq!(own.each.lock().len(), 1);
+    drop((held, taken));
+    assert!(bounds.each.lock().is_empty() && own.each.lock().is_empty());
     assert_eq!(bounds.all.available_permits(), 200);
 }

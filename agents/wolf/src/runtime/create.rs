@@ -4,7 +4,7 @@ use futures::{Stream, stream};
 use tokio::sync::watch;
 use tonic::Status;
 use wolfpack_proto::agent::v1::create_sandbox_response::Step;
-use wolfpack_proto::agent::v1::{Admitted, CreateSandboxResponse, Pulling};
+use wolfpack_proto::agent::v1::{Admitted, CreateSandboxResponse};
 use wolfpack_rpc::to_status;
 use wolfpack_types::{Fault, Reason};
 
@@ -60,11 +60,7 @@ impl Told {
         if now.pulling.is_some() && now.pulling != self.pulling {
             self.pulling.clone_from(&now.pulling);
             let pulling = self.pulling.clone().unwrap_or_default();
-            return step(Step::Pulling(Pulling {
-                message: pulling.message,
-                current_bytes: pulling.current_bytes,
-                total_bytes: pulling.total_bytes,
-            }));
+            return step(Step::Pulling(map::pulling(pulling)));
         }
         let outcome = now.outcome.as_ref()?;
         self.ended = true;

@@ -3,23 +3,38 @@
 use std::time::SystemTime;
 
 use wolfpack_proto::agent::v1::{
-    ContainerState as ProtoState, ContainerStatus, CreateSandboxRequest,
+    ContainerState as ProtoState, ContainerStatus, CreateSandboxRequest, Pulling,
 };
+use wolfpack_proto::sandbox::v1::{LayerProgress, Mount};
 use wolfpack_proto::scheduler::v1::{Reservation, ReservationState as ProtoReservationState};
+use wolfpack_proto::types::v1::DockerMode as ProtoDockerMode;
 use wolfpack_types::capacity::{EncoderGrant, Grant, Holding};
 use wolfpack_types::{
-    ExecutionId, Fault, ProjectId, Reason, ReservationId, ReservationState, SandboxId, WolfId,
+    DockerMode, ExecutionId, Fault, ProjectId, Reason, ReservationId, ReservationState, SandboxId,
+    WolfId,
 };
 
 use crate::admission::{Claim, Reserved};
-use crate::engine::ContainerState;
+use crate::engine::{ContainerState, PullProgress};
 use crate::lifecycle::{CreateRequest, Observed};
+use crate::mounts::MountRequest;
 use crate::sandbox::Goods;
 
 /// A request as the lifecycle takes it.
 pub(super) fn create_request(request: CreateSandboxRequest) -> Result<CreateRequest, Fault> {
     let spec = request.spec.ok_or_else(|| missing("spec"))?;
     let reservation = request.reservation.ok_or_else(|| missing("reservation"))?;
+    let docker = match spec.docker() {
+        ProtoDockerMode::Unspecified | ProtoDockerMode::None => DockerMode::None,
+        ProtoDockerMode::Nested => DockerMode::Nested,
+        ProtoDockerMode::Shared => DockerMode::Shared,
+    };
+    let mount = |mount: Mount| MountRequest {
+        source: mount.source.into(),
+        target: mount.target,
+        read_only: mount.read_only,
+    };
+    let mounts = spec.mounts.into_iter().map(mount).collect();
     Ok(CreateRequest {
         claim: Claim {
             sandbox: SandboxId::from_name(&request.sandbox)?,
@@ -32,6 +47,8 @@ pub(super) fn create_request(request: CreateSandboxRequest) -> Result<CreateRequ
         command: spec.command,
         env: spec.env,
         desktop: spec.desktop,
+        docker,
+        mounts,
         token: request.sandbox_token.into(),
     })
 }
@@ -84,6 +101,23 @@ fn time(timestamp: prost_types::Timestamp) -> Result<SystemTime, Fault> {
     })
 }
 
+/// How far a pull is, as the proto says it.
+pub(super) fn pulling(pull: PullProgress) -> Pulling {
+    let layer = |layer: crate::engine::LayerProgress| LayerProgress {
+        id: layer.id,
+        state: layer.state,
+        current_bytes: layer.current_bytes,
+        total_bytes: layer.total_bytes,
+    };
+    Pulling {
+        message: pull.message,
+        current_bytes: pull.current_bytes,
+        total_bytes: pull.total_bytes,
+        bytes_per_second: pull.bytes_per_second,
+        layers: pull.layers.into_iter().map(layer).collect(),
+    }
+}
+
 /// A container as the proto says it.
 pub(super) fn status(observed: &Observed) -> ContainerStatus {
     let identity = &observed.identity;
@@ -103,6 +137,7 @@ pub(super) fn status(observed: &Observed) -> ContainerStatus {
         exit_code: container.exit_code,
         out_of_memory: container.out_of_memory,
         start_time: container.start_time.map(Into::into),
+        message: observed.message.clone(),
     }
 }
 

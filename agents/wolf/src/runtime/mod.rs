@@ -2,7 +2,9 @@
 //! and the way to a sandbox's agent.
 
 mod agent_dialer;
+mod containers;
 mod create;
+mod images;
 mod logs;
 mod map;
 mod watch;
@@ -22,6 +24,8 @@ use wolfpack_types::{ExecutionId, Principal, SandboxId};
 use crate::lifecycle::Lifecycle;
 
 pub(crate) use agent_dialer::AgentDialer;
+pub(crate) use containers::SiblingRpcs;
+pub(crate) use images::{ImageRpcs, LOAD_MESSAGE};
 
 /// The one service that may call a wolf.
 const MANAGER: &str = "sandbox-manager";
@@ -36,6 +40,11 @@ pub const POLICY: &[PolicyRow] = &[
     row("/wolfpack.agent.v1.WolfRuntimeService/ListSandboxes", RpcKind::Unary),
     row("/wolfpack.agent.v1.WolfRuntimeService/WatchSandboxes", RpcKind::Stream),
     row("/wolfpack.agent.v1.WolfRuntimeService/StreamLogs", RpcKind::Stream),
+    row("/wolfpack.agent.v1.ContainerService/ListContainers", RpcKind::Unary),
+    row("/wolfpack.agent.v1.WolfImageService/ListImages", RpcKind::Unary),
+    row("/wolfpack.agent.v1.WolfImageService/LoadImage", RpcKind::Stream),
+    // Layers of a large image take their time; the engine's deadline bounds it.
+    row("/wolfpack.agent.v1.WolfImageService/RemoveImage", RpcKind::Stream),
 ];
 
 const fn row(method: &'static str, kind: RpcKind) -> PolicyRow {

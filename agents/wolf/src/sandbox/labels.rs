@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use wolfpack_types::capacity::{EncoderGrant, Grant, Holding};
-use wolfpack_types::{ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
+use wolfpack_types::{DockerMode, ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
 
 /// The sandbox's id.
 pub const SANDBOX: &str = "wolfpack.sandbox";
@@ -21,6 +21,13 @@ pub const OWNER_EPOCH: &str = "wolfpack.owner_epoch";
 pub const WOLF: &str = "wolfpack.wolf";
 /// What the sandbox holds of the wolf, as JSON.
 pub const GOODS: &str = "wolfpack.goods";
+
+/// What it has of Docker; absent for nothing.
+pub const DOCKER: &str = "wolfpack.docker";
+/// On what a sandbox started on its wolf's engine: the sandbox's id.
+pub const SIBLING_OF: &str = "dev.wolfpack.sibling-of";
+/// Beside it: the id of the wolf whose sandbox it is.
+pub const SIBLING_WOLF: &str = "dev.wolfpack.wolf";
 
 /// Who a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +76,7 @@ struct GoodsLabel {
 
 /// Writes identity and goods as labels.
 #[must_use]
-pub fn write(identity: &Identity, goods: &Goods) -> BTreeMap<String, String> {
+pub fn write(identity: &Identity, goods: &Goods, docker: DockerMode) -> BTreeMap<String, String> {
     let label = GoodsLabel {
         cpu_milli: goods.holding.cpu_milli,
         memory_bytes: goods.holding.memory_bytes,
@@ -90,8 +97,29 @@ pub fn write(identity: &Identity, goods: &Goods) -> BTreeMap<String, String> {
         (GOODS, serde_json::json!(label).to_string()),
     ]
     .into_iter()
+    .chain((docker != DockerMode::None).then(|| (DOCKER, docker.to_string())))
     .map(|(key, value)| (key.to_owned(), value))
     .collect()
+}
+
+/// The labels of what a sandbox has beside its container: its network, its
+/// volume.
+#[must_use]
+pub fn belongings(identity: &Identity) -> BTreeMap<String, String> {
+    [
+        (WOLF, identity.wolf.to_string()),
+        (SANDBOX, identity.sandbox.to_string()),
+        (PROJECT, identity.project.to_string()),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value))
+    .collect()
+}
+
+/// What a container has of Docker, by its labels.
+#[must_use]
+pub fn docker(labels: &BTreeMap<String, String>) -> DockerMode {
+    labels.get(DOCKER).and_then(|mode| DockerMode::parse(mode)).unwrap_or_default()
 }
 
 /// Reads back what [`write`] wrote; `None` for a container that is not one of
@@ -128,12 +156,25 @@ pub fn read(labels: &BTreeMap<String, String>) -> Option<(Identity, Goods)> {
 /// How much of the wolf's id a container's name has.
 const WOLF_IN_NAME: usize = 8;
 
-/// The name of a sandbox's container. Two wolves may share an engine, and a
+/// The end of every name that this wolf gives to what a sandbox has.
+#[must_use]
+pub fn wolf_suffix(wolf: &WolfId) -> String {
+    let wolf = wolf.as_str();
+    format!("-{}", &wolf[wolf.len().saturating_sub(WOLF_IN_NAME)..])
+}
+
+/// The name of a sandbox's container, and of its network and its volume. Two wolves may share an engine, and a
 /// sandbox that moves may be on both for a moment, so it has the wolf in it.
 #[must_use]
 pub fn container_name(wolf: &WolfId, sandbox: &SandboxId) -> String {
-    let wolf = wolf.as_str();
-    format!("wolfpack-{sandbox}-{}", &wolf[wolf.len().saturating_sub(WOLF_IN_NAME)..])
+    format!("wolfpack-{sandbox}{}", wolf_suffix(wolf))
+}
+
+/// The sandbox whose things have this name, when it is one of this wolf's.
+#[must_use]
+pub fn sandbox_of_name(wolf: &WolfId, name: &str) -> Option<SandboxId> {
+    let id = name.strip_prefix("wolfpack-")?.strip_suffix(&wolf_suffix(wolf))?;
+    SandboxId::parse(id).ok()
 }
 
 #[cfg(test)]
@@ -150,6 +191,15 @@ mod tests {
             reservation: ReservationId::new(),
             owner_epoch: 7,
         }
+    }
+
+    #[test]
+    fn a_name_says_whose_it_is() {
+        let (wolf, sandbox) = (WolfId::new(), SandboxId::new());
+        let name = container_name(&wolf, &sandbox);
+        assert_eq!(sandbox_of_name(&wolf, &name), Some(sandbox));
+        assert_eq!(sandbox_of_name(&WolfId::parse("other").unwrap(), &name), None);
+        assert_eq!(sandbox_of_name(&wolf, "bridge"), None);
     }
 
     proptest! {
@@ -172,14 +222,16 @@ mod tests {
                 },
                 pids,
             };
-            let labels = write(&identity, &goods);
+            let labels = write(&identity, &goods, DockerMode::Nested);
+            prop_assert_eq!(docker(&labels), DockerMode::Nested);
             prop_assert!(labels.keys().all(|key| key.starts_with("wolfpack.")));
             prop_assert_eq!(read(&labels), Some((identity, goods)));
         }
 
         #[test]
         fn damaged_labels_are_not_ours(lost in 0usize..7, value in "[A-Z ]{0,3}") {
-            let mut labels = write(&identity(), &Goods::default());
+            let mut labels = write(&identity(), &Goods::default(), DockerMode::None);
+            prop_assert_eq!(docker(&labels), DockerMode::None);
             let key = labels.keys().nth(lost).cloned().unwrap_or_default();
             labels.insert(key.clone(), value);
             prop_assert_eq!(read(&labels), None);

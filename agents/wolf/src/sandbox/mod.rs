@@ -3,8 +3,13 @@
 
 pub mod agent_socket;
 pub mod directory;
+mod docker_modes;
 pub mod labels;
 mod spec;
 
+pub use docker_modes::docker_modes;
 pub use labels::{Goods, Identity};
-pub use spec::{ContainerSpec, GpuAccess, Limits, Parts, is_loader_variable};
+pub use spec::{
+    ContainerSpec, DockerAccess, GpuAccess, HostMount, Limits, Mounted, MountedKind,
+    NVIDIA_VISIBLE, Parts, is_loader_variable, visible_devices,
+};

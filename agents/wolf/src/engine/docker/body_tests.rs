@@ -7,17 +7,26 @@ use wolfpack_types::capacity::{Grant, Holding};
 use wolfpack_types::{ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
 
 use super::*;
-use crate::engine::hardening::violations;
+use crate::engine::hardening::{Policy, violations};
 use crate::engine::{ImageConfig, Network};
-use crate::sandbox::{Goods, Identity, Parts};
+use crate::sandbox::{DockerAccess, Goods, HostMount, Identity, Parts};
 
 fn any_gpu() -> impl Strategy<Value = GpuAccess> {
     prop_oneof![
-        "[A-Za-z0-9:.-]{1,40}".prop_map(|id| GpuAccess::Nvidia { id }),
-        (0u8..4).prop_map(|n| GpuAccess::Nodes(vec![
-            PathBuf::from(format!("/dev/dri/renderD{}", 128 + u32::from(n))),
-            PathBuf::from("/dev/kfd"),
-        ])),
+        "[A-Za-z0-9:.-]{5,40}".prop_map(|id| GpuAccess::Nvidia { id }),
+        ("[A-Za-z0-9:-]{4,40}", any::<bool>()).prop_map(|(id, nvidia)| GpuAccess::Cdi {
+            name: format!("vendor.com/gpu={id}"),
+            nvidia: nvidia.then_some(id),
+        }),
+        (0u8..4, prop::collection::vec(1u32..2000, 0..3)).prop_map(|(n, groups)| {
+            GpuAccess::Nodes {
+                nodes: vec![
+                    PathBuf::from(format!("/dev/dri/renderD{}", 128 + u32::from(n))),
+                    PathBuf::from("/dev/kfd"),
+                ],
+                groups,
+            }
+        }),
     ]
 }
 
@@ -54,7 +63,19 @@ fn any_goods() -> impl Strategy<Value = Goods> {
     )
 }
 
-fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
+fn any_docker() -> impl Strategy<Value = DockerMode> {
+    prop_oneof![Just(DockerMode::None), Just(DockerMode::Nested), Just(DockerMode::Shared)]
+}
+
+fn any_mount() -> impl Strategy<Value = HostMount> {
+    ("[a-z]{1,8}", "[a-z]{1,8}", any::<bool>()).prop_map(|(source, target, read_only)| HostMount {
+        source: Path::new("/srv").join(source),
+        target: format!("/work/{target}"),
+        read_only,
+    })
+}
+
+fn any_body() -> impl Strategy<Value = (Value, Policy, Vec<GpuAccess>, ImageConfig)> {
     let id = "[a-z0-9-]{1,64}";
     (
         (id, id, any::<i64>(), "[A-Za-z0-9._:/@-]{1,80}"),
@@ -62,9 +83,11 @@ fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
         any_image(),
         prop::option::of(0u32..1024),
         prop::collection::vec(any_gpu(), 0..4),
+        (any_docker(), prop::collection::vec(any_mount(), 0..3), any::<bool>()),
     )
         .prop_map(
-            |((sandbox, project, owner_epoch, reference), goods, image, host_cpus, gpus)| {
+            |((sandbox, project, owner_epoch, reference), goods, image, host_cpus, gpus, more)| {
+                let (docker, mounts, disk_quota) = more;
                 let identity = Identity {
                     wolf: WolfId::new(),
                     sandbox: SandboxId::parse(&sandbox).unwrap(),
@@ -87,16 +110,23 @@ fn any_body() -> impl Strategy<Value = (Value, Vec<GpuAccess>, ImageConfig)> {
                     boot_dir: &Path::new("/var/lib/wolfpack/sandboxes").join(&sandbox),
                     bin_dir: Path::new("/var/lib/wolfpack/bin/0"),
                     gpus: &gpus,
+                    docker: match docker {
+                        DockerMode::None => DockerAccess::None,
+                        DockerMode::Nested => DockerAccess::Nested { volume: "wolfpack-v" },
+                        DockerMode::Shared => DockerAccess::Shared,
+                    },
+                    mounts: &mounts,
+                    disk_quota,
                 });
-                (serde_json::to_value(body(&spec)).unwrap(), gpus, image)
+                (serde_json::to_value(body(&spec)).unwrap(), spec.policy(), gpus, image)
             },
         )
 }
 
 proptest! {
     #[test]
-    fn every_container_is_hardened((body, gpus, image) in any_body()) {
-        prop_assert_eq!(violations(&body["HostConfig"]), Vec::<String>::new());
+    fn every_container_is_hardened((body, policy, gpus, image) in any_body()) {
+        prop_assert_eq!(violations(&body["HostConfig"], &policy), Vec::<String>::new());
         prop_assert_eq!(&body["User"], "0:0");
         prop_assert_eq!(&body["Entrypoint"], &json!(["/run/wolfpack/bin/wolfpack-sandbox-agent"]));
         prop_assert_eq!(&body["Cmd"], &json!([]));
@@ -105,8 +135,10 @@ proptest! {
         }
         let env = body["Env"].as_array().unwrap();
         for name in env {
-            // A name alone takes the image's variable away; nothing is ever set.
-            prop_assert!(!name.as_str().unwrap().contains('='));
+            // A name alone takes the image's variable away; only what NVIDIA's
+            // runtime is to bring in is set.
+            let name = name.as_str().unwrap();
+            prop_assert!(!name.contains('=') || name.starts_with("NVIDIA_VISIBLE_DEVICES="));
         }
         if !gpus.is_empty() {
             for (name, _) in image.env.iter().filter(|(name, _)| name.starts_with("LD_")) {
@@ -120,16 +152,43 @@ proptest! {
 
     /// The predicate must see each control go: one broken rule a mutation.
     #[test]
-    fn every_loosened_control_is_seen((body, _, _) in any_body(), which in 0usize..35) {
+    fn every_loosened_control_is_seen(
+        (body, policy, _, _) in any_body(), which in any::<prop::sample::Index>(),
+    ) {
+        let all = loosened();
+        let (name, value) = &all[which.index(all.len())];
         let mut host = body["HostConfig"].clone();
-        let (name, value) = loosened(which);
-        host[name] = value.clone();
-        prop_assert!(!violations(&host).is_empty(), "{name} = {value} goes unnoticed");
+        host[*name] = value.clone();
+        let nested = policy.docker == DockerMode::Nested;
+        if nested && NEEDED_BY_ENGINES.iter().any(|(field, text)| {
+            field == name && *text == value.to_string()
+        }) {
+            prop_assert_eq!(violations(&host, &policy), Vec::<String>::new());
+        } else {
+            prop_assert!(!violations(&host, &policy).is_empty(), "{name} = {value} goes unnoticed");
+        }
+    }
+
+    /// What an engine of its own needs is a hole for everybody else.
+    #[test]
+    fn a_nested_container_is_none_of_another_mode((body, policy, _, _) in any_body()) {
+        let claimed = Policy { docker: DockerMode::None, ..policy.clone() };
+        let broken = violations(&body["HostConfig"], &claimed);
+        prop_assert_eq!(broken.is_empty(), policy.docker != DockerMode::Nested, "{:?}", broken);
     }
 }
 
-fn loosened(which: usize) -> (&'static str, Value) {
-    let all = [
+/// Mutations that are none with an engine of the sandbox's own.
+const NEEDED_BY_ENGINES: [(&str, &str); 5] = [
+    ("CapAdd", r#"["SYS_ADMIN"]"#),
+    ("SecurityOpt", "[]"),
+    ("SecurityOpt", r#"["seccomp=unconfined"]"#),
+    ("MaskedPaths", "[]"),
+    ("ReadonlyPaths", "[]"),
+];
+
+fn loosened() -> Vec<(&'static str, Value)> {
+    vec![
         ("Privileged", json!(true)),
         ("CapAdd", json!(["SYS_ADMIN"])),
         ("CapDrop", json!([])),
@@ -158,6 +217,12 @@ fn loosened(which: usize) -> (&'static str, Value) {
         ("Mounts", json!([{"Type": "bind", "Source": "/var/lib/x", "Target": "/host"}])),
         ("Devices", json!([{"PathOnHost": "/dev/mem"}])),
         ("DeviceRequests", json!([{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}])),
+        ("DeviceRequests", json!([{"Driver": "nvidia", "DeviceIDs": ["all"]}])),
+        ("DeviceRequests", json!([{"Driver": "cdi", "DeviceIDs": ["nvidia.com/gpu=all"]}])),
+        ("DeviceRequests", json!([{"Driver": "cdi", "DeviceIDs": ["GPU-1"]}])),
+        ("DeviceRequests", json!([{"Driver": "cdi"}])),
+        ("GroupAdd", json!(["0"])),
+        ("GroupAdd", json!(["docker"])),
         ("DeviceCgroupRules", json!(["a *:* rwm"])),
         ("MaskedPaths", json!([])),
         ("ReadonlyPaths", json!([])),
@@ -168,6 +233,20 @@ fn loosened(which: usize) -> (&'static str, Value) {
         ("ShmSize", json!(-1)),
         ("ShmSize", json!(0)),
         ("ExtraHosts", json!(["wolfpack.internal:172.20.0.1", "registry:10.0.0.1"])),
-    ];
-    all[which].clone()
+        ("CapAdd", json!(["SYS_PTRACE"])),
+        ("CapAdd", json!(["CAP_SYS_MODULE"])),
+        ("SecurityOpt", json!(["seccomp=unconfined"])),
+        ("SecurityOpt", json!(["label=disable"])),
+        ("StorageOpt", json!({"size": "0"})),
+        ("StorageOpt", json!({"overlay2.size": "1"})),
+        ("Mounts", json!([{"Type": "volume", "Source": "somebodys", "Target": "/var/lib/docker"}])),
+        ("Mounts", json!([{"Type": "volume", "Source": "wolfpack-v", "Target": "/data"}])),
+        ("Mounts", json!([{"Type": "bind", "Source": "/etc", "Target": "/work/x"}])),
+        (
+            "Mounts",
+            json!([{"Type": "bind", "Source": "/var/lib/x/y", "Target": "/run/wolfpack",
+                    "BindOptions": {"Propagation": "rshared"}}]),
+        ),
+        ("Mounts", json!([{"Type": "tmpfs", "Target": "/proc"}])),
+    ]
 }

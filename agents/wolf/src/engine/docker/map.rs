@@ -12,12 +12,16 @@ use bollard::models::{
     SystemInfoCgroupVersionEnum,
 };
 
-use crate::engine::{Container, ContainerState, EngineError, EngineInfo, ImageConfig, Network};
+use crate::engine::{
+    Container, ContainerState, EngineError, EngineInfo, ImageConfig, Network, Sibling,
+};
 
 /// Whether containers on a bridge reach one another.
 pub(super) const ICC: &str = "com.docker.network.bridge.enable_icc";
 /// What a bridge's interface is called, when somebody named it.
 const BRIDGE: &str = "com.docker.network.bridge.name";
+/// What the engine calls the file system below its data.
+const BACKING: &str = "Backing Filesystem";
 /// How much of a network's id is in the name of its interface.
 const BRIDGE_ID: usize = 12;
 
@@ -67,7 +71,30 @@ pub(super) fn info(info: SystemInfo) -> EngineInfo {
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).filter(|cpus| *cpus > 0),
         data_root,
         remapped_root,
+        backing_filesystem: info
+            .driver_status
+            .into_iter()
+            .flatten()
+            .find(|pair| pair.first().is_some_and(|key| key == BACKING))
+            .and_then(|pair| pair.into_iter().nth(1)),
+        cdi_folders: info.cdi_spec_dirs.into_iter().flatten().map(PathBuf::from).collect(),
     }
+}
+
+/// A container that a sandbox started; `None` for one without an id.
+pub(super) fn sibling(summary: ContainerSummary) -> Option<Sibling> {
+    let names = summary.names.unwrap_or_default();
+    Some(Sibling {
+        id: summary.id?,
+        names: names.iter().map(|name| name.trim_start_matches('/').to_owned()).collect(),
+        image: summary.image.unwrap_or_default(),
+        state: summary.state.map(|state| state.to_string()).unwrap_or_default(),
+        create_time: summary
+            .created
+            .and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0))
+            .map(SystemTime::from),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+    })
 }
 
 /// The network, when it is one that we would have made with these labels.
@@ -143,6 +170,7 @@ pub(super) fn summary(summary: ContainerSummary) -> Option<Container> {
         exit_code: None,
         out_of_memory: false,
         start_time: None,
+        finish_time: None,
     })
 }
 
@@ -176,6 +204,11 @@ pub(super) fn container(inspected: ContainerInspectResponse) -> Result<Container
         exit_code: exit_code.filter(|_| state == ContainerState::Exited),
         out_of_memory: found.oom_killed.unwrap_or(false),
         start_time: found.started_at.as_deref().and_then(time),
+        finish_time: found
+            .finished_at
+            .as_deref()
+            .and_then(time)
+            .filter(|_| state == ContainerState::Exited),
     })
 }
 

@@ -5,8 +5,13 @@
 //! again after the engine was away, since it may come back as another version.
 
 mod body;
+mod images;
 mod map;
+mod pull;
+mod registry;
+mod networks;
 mod streams;
+mod volumes;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -17,10 +22,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bollard::errors::Error as BollardError;
-use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::stream::{self, BoxStream};
@@ -28,8 +31,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Container, Engine, EngineError, EngineEvent, EngineInfo, ImageConfig, LogChunk, Network,
-    PullProgress, hardening,
+    Container, Engine, EngineError, EngineEvent, EngineInfo, ImageConfig, Labelled, LogChunk,
+    Network, PullProgress, Sibling, hardening,
 };
 use crate::sandbox::ContainerSpec;
 
@@ -40,7 +43,6 @@ const CLIENT_TIMEOUT_SECONDS: u64 = 3_600;
 
 /// Deadlines by call. They bound a hang; a working engine needs milliseconds.
 const QUICK: Duration = Duration::from_secs(10);
-const NETWORK: Duration = Duration::from_secs(20);
 const CREATE: Duration = Duration::from_secs(60);
 const START: Duration = Duration::from_secs(90);
 const REMOVE: Duration = Duration::from_secs(90);
@@ -51,6 +53,7 @@ const REMOVAL_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct DockerEngine {
     connection: Arc<Connection>,
+    accounts: Arc<Vec<crate::config::RegistryConfig>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +100,14 @@ impl DockerEngine {
                 client: ArcSwapOption::empty(),
                 connecting: Mutex::new(()),
             }),
+            accounts: Arc::default(),
         }
+    }
+
+    /// Pulls with these accounts, each at its own registry only.
+    #[must_use]
+    pub fn with_registries(self, accounts: Vec<crate::config::RegistryConfig>) -> Self {
+        Self { accounts: Arc::new(accounts), ..self }
     }
 
     /// A stream that connects first.
@@ -134,24 +144,6 @@ impl DockerEngine {
         }
         result
     }
-
-    async fn inspect_network(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<Option<Network>, EngineError> {
-        let found = self
-            .call("inspect a network", QUICK, |client| {
-                let name = name.to_owned();
-                async move { client.inspect_network(&name, None::<InspectNetworkOptions>).await }
-            })
-            .await;
-        match found {
-            Ok(found) => map::network(name, &found, labels).map(Some),
-            Err(EngineError::NotFound(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 async fn within<T>(
@@ -178,42 +170,48 @@ impl Engine for DockerEngine {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Network, EngineError> {
-        if let Some(network) = self.inspect_network(name, labels).await? {
-            return Ok(network);
-        }
-        let request = NetworkCreateRequest {
-            name: name.to_owned(),
-            driver: Some("bridge".to_owned()),
-            options: Some(HashMap::from([(map::ICC.to_owned(), "false".to_owned())])),
-            enable_ipv6: Some(false),
-            labels: Some(labels.clone().into_iter().collect()),
-            ..NetworkCreateRequest::default()
-        };
-        let made = self
-            .call("make a network", NETWORK, |client| async move {
-                client.create_network(request).await
-            })
-            .await;
-        match made {
-            // Somebody made it meanwhile; whether it is as good is looked at.
-            Ok(_) | Err(EngineError::Conflict(_)) => {}
-            Err(error) => return Err(error),
-        }
-        self.inspect_network(name, labels).await?.ok_or_else(|| {
-            EngineError::NotFound(format!("network {name} was removed while it was made"))
-        })
+        networks::ensure(self, name, labels).await
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), EngineError> {
-        let removed =
-            self.call("remove a network", NETWORK, |client| async move {
-                client.remove_network(name).await
+        networks::remove(self, name).await
+    }
+
+    async fn networks(&self, label: &str, value: &str) -> Result<Vec<Labelled>, EngineError> {
+        networks::list(self, label, value).await
+    }
+
+    async fn ensure_volume(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        size: Option<u64>,
+    ) -> Result<(), EngineError> {
+        volumes::ensure(self, name, labels, size).await
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        volumes::remove(self, name).await
+    }
+
+    async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Labelled>, EngineError> {
+        volumes::list(self, label, value).await
+    }
+
+    async fn siblings(
+        &self,
+        label: &str,
+        value: Option<&str>,
+    ) -> Result<Vec<Sibling>, EngineError> {
+        let wanted = value.map_or_else(|| label.to_owned(), |value| format!("{label}={value}"));
+        let filters = HashMap::from([("label", vec![wanted])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let found = self
+            .call("list containers", QUICK, |client| async move {
+                client.list_containers(Some(options)).await
             })
-            .await;
-        match removed {
-            Err(EngineError::NotFound(_)) => Ok(()),
-            other => other,
-        }
+            .await?;
+        Ok(found.into_iter().filter_map(map::sibling).collect())
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageConfig>, EngineError> {
@@ -234,7 +232,9 @@ impl Engine for DockerEngine {
         reference: &str,
         progress: mpsc::Sender<PullProgress>,
     ) -> Result<(), EngineError> {
-        streams::pull(self.client().await?.as_ref(), reference, progress).await
+        let client = self.client().await?;
+        let client = registry::client(client.as_ref(), &self.accounts, reference).await?;
+        pull::run(&client, reference, progress).await
     }
 
     async fn create(&self, name: &str, spec: &ContainerSpec) -> Result<String, EngineError> {
@@ -243,7 +243,7 @@ impl Engine for DockerEngine {
         // container comes of it.
         let broken = serde_json::to_value(&request.host_config).map_or_else(
             |error| vec![error.to_string()],
-            |host_config| hardening::violations(&host_config),
+            |host_config| hardening::violations(&host_config, &spec.policy()),
         );
         if !broken.is_empty() {
             let message = EngineError::words(&broken.join("; "));

@@ -1,105 +1,23 @@
-//! The engine's long answers: pulls, events, logs. Each is read to its end,
+//! The engine's long answers: events and logs. Each is read to its end,
 //! and an error inside it is an error of the call.
 
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use bollard::Docker;
 use bollard::container::LogOutput;
-use bollard::models::{CreateImageInfo, EventMessage};
-use bollard::query_parameters::{
-    CreateImageOptionsBuilder, EventsOptionsBuilder, LogsOptionsBuilder,
-};
+use bollard::models::EventMessage;
+use bollard::query_parameters::{EventsOptionsBuilder, LogsOptionsBuilder};
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::mpsc;
 
 use super::map;
-use crate::engine::{EngineError, EngineEvent, LogChunk, PullProgress, image};
+use crate::engine::{EngineError, EngineEvent, LogChunk};
 
-/// A pull that says nothing for so long hangs.
-const PULL_SILENCE: Duration = Duration::from_secs(120);
-/// The longest a pull may take.
-const PULL: Duration = Duration::from_secs(3_600);
 /// How far back events reach: a caller that lists after it asked for events
 /// misses none.
 const EVENTS_BEFORE_SECONDS: i64 = 10;
 /// What changes where a container is in its life.
 const ACTIONS: [&str; 5] = ["start", "die", "oom", "destroy", "create"];
-
-pub(super) async fn pull(
-    client: &Docker,
-    reference: &str,
-    progress: mpsc::Sender<PullProgress>,
-) -> Result<(), EngineError> {
-    let reference = image::with_tag(reference);
-    let options = CreateImageOptionsBuilder::new().from_image(&reference).build();
-    let mut steps = client.create_image(Some(options), None, None).boxed();
-    let mut layers = Layers::default();
-    let reading = async {
-        loop {
-            let deadline =
-                EngineError::Deadline { doing: "go on with a pull", within: PULL_SILENCE };
-            let next = tokio::time::timeout(PULL_SILENCE, steps.next());
-            match next.await.map_err(|_| deadline)? {
-                None => return Ok(()),
-                Some(step) => {
-                    let step = step.map_err(map::error)?;
-                    if let Some(failed) = step.error_detail {
-                        let words = failed.message.unwrap_or_default();
-                        return Err(EngineError::Stream(EngineError::words(&words)));
-                    }
-                    // A reader that is behind takes the next step instead.
-                    let _ = progress.try_send(layers.take(step));
-                }
-            }
-        }
-    };
-    match tokio::time::timeout(PULL, reading).await {
-        Ok(Err(EngineError::Stream(words))) if says_not_found(&words) => {
-            Err(EngineError::NotFound(words))
-        }
-        Ok(result) => result,
-        Err(_) => Err(EngineError::Deadline { doing: "pull an image", within: PULL }),
-    }
-}
-
-/// Registries say that an image is not there in the stream, in words.
-fn says_not_found(words: &str) -> bool {
-    let words = words.to_ascii_lowercase();
-    ["not found", "manifest unknown", "does not exist", "repository name not known"]
-        .iter()
-        .any(|phrase| words.contains(phrase))
-}
-
-/// Sums what the engine says of each layer.
-#[derive(Default)]
-struct Layers {
-    downloaded: BTreeMap<String, (u64, u64)>,
-}
-
-impl Layers {
-    fn take(&mut self, step: CreateImageInfo) -> PullProgress {
-        let message = step.status.unwrap_or_default();
-        let amount = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-        if let (Some(layer), Some(detail)) = (step.id, step.progress_detail)
-            && let (Some(current), Some(total)) = (amount(detail.current), amount(detail.total))
-            && message == "Downloading"
-        {
-            self.downloaded.insert(layer, (current, total));
-        } else if message == "Download complete" || message == "Pull complete" {
-            self.downloaded
-                .values_mut()
-                .filter(|(now, all)| now >= all)
-                .for_each(|(now, all)| *now = *all);
-        }
-        PullProgress {
-            message: EngineError::words(&message),
-            current_bytes: self.downloaded.values().map(|(current, _)| current).sum(),
-            total_bytes: self.downloaded.values().map(|(_, total)| total).sum(),
-        }
-    }
-}
 
 pub(super) fn events(
     client: &Docker,

@@ -12,7 +12,7 @@ use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
-use super::{Call, FakeContainer, FakeEngine, Fault};
+use super::{Call, FakeContainer, FakeEngine, Fault, images};
 
 const BODY_LIMIT: usize = 1 << 20;
 
@@ -33,10 +33,6 @@ async fn answer(engine: &FakeEngine, request: Request) -> Response {
     let Some(call) = kind(&method, &path) else {
         return match path.as_str() {
             "version" => ok(&json!({"ApiVersion": "1.41", "Version": "20.10.0-fake"})),
-            _ if method == Method::DELETE && path.starts_with("networks/") => {
-                engine.destroy_network(path.trim_start_matches("networks/"));
-                StatusCode::NO_CONTENT.into_response()
-            }
             _ => error(404, &format!("the fake engine has no {method} {path}")),
         };
     };
@@ -59,11 +55,23 @@ fn kind(method: &Method, path: &str) -> Option<Call> {
     match path {
         "info" => Some(Call::Info),
         "events" => Some(Call::Events),
+        "networks" if get => Some(Call::ListNetworks),
         "networks/create" => Some(Call::CreateNetwork),
+        "volumes" if get => Some(Call::ListVolumes),
+        "volumes/create" => Some(Call::CreateVolume),
         "images/create" => Some(Call::Pull),
+        "images/json" => Some(Call::ListImages),
+        "images/load" => Some(Call::LoadImage),
+        _ if *method == Method::DELETE && path.starts_with("images/") => Some(Call::RemoveImage),
         "containers/create" => Some(Call::Create),
         "containers/json" => Some(Call::List),
         _ if get && path.starts_with("networks/") => Some(Call::InspectNetwork),
+        _ if *method == Method::DELETE && path.starts_with("networks/") => {
+            Some(Call::RemoveNetwork)
+        }
+        _ if *method == Method::DELETE && path.starts_with("volumes/") => {
+            Some(Call::RemoveVolume)
+        }
         _ if get && path.starts_with("images/") => Some(Call::InspectImage),
         _ if !path.starts_with("containers/") => None,
         _ if post && path.ends_with("/start") => Some(Call::Start),
@@ -86,28 +94,40 @@ async fn perform(
     let text = |key: &str| query.get(key).cloned().unwrap_or_default();
     let name = path.split('/').nth(1).unwrap_or_default().to_owned();
     match call {
-        Call::Info => ok(&json!({
-            "ServerVersion": "20.10.0-fake", "Driver": "overlay2", "CgroupVersion": "1",
-            "NCPU": 8, "DockerRootDir": "/", "SecurityOptions": ["name=seccomp,profile=default"],
-        })),
+        Call::Info => ok(&engine.state.lock().info()),
         Call::InspectNetwork => match engine.state.lock().networks.get(&name) {
             Some(network) => ok(network),
             None => error(404, &format!("network {name} not found")),
         },
-        Call::CreateNetwork => {
+        Call::CreateNetwork | Call::CreateVolume => {
             let asked = body(request).await;
-            let name = asked["Name"].as_str().unwrap_or_default().to_owned();
-            let network = json!({
-                "Name": name, "Id": name, "Driver": asked["Driver"],
-                "EnableIPv6": asked["EnableIPv6"], "Options": asked["Options"], "Labels": asked["Labels"],
-                "IPAM": {"Config": [{"Subnet": "127.0.0.0/8", "Gateway": "127.0.0.1"}]},
-            });
             let mut state = engine.state.lock();
-            if state.networks.contains_key(&name) {
-                return error(409, &format!("network with name {name} already exists"));
+            let made = if call == Call::CreateVolume {
+                Ok(state.create_volume(&asked))
+            } else {
+                state.create_network(&asked)
+            };
+            made.map_or_else(|(status, words)| error(status, &words), |made| created(&made))
+        }
+        Call::RemoveNetwork | Call::RemoveVolume => {
+            let mut state = engine.state.lock();
+            let removed = if call == Call::RemoveVolume {
+                state.remove_volume(&name)
+            } else {
+                state.remove_network(&name)
+            };
+            match removed {
+                Ok(()) => StatusCode::NO_CONTENT.into_response(),
+                Err((status, words)) => error(status, &words),
             }
-            state.networks.insert(name.clone(), network);
-            created(&json!({"Id": name, "Warning": ""}))
+        }
+        Call::ListNetworks => {
+            let state = engine.state.lock();
+            ok(&json!(labelled(state.networks.values(), &text("filters"))))
+        }
+        Call::ListVolumes => {
+            let state = engine.state.lock();
+            ok(&json!({"Volumes": labelled(state.volumes.values(), &text("filters"))}))
         }
         Call::InspectImage => {
             let name = path.trim_start_matches("images/").trim_end_matches("/json");
@@ -116,7 +136,15 @@ async fn perform(
                 None => error(404, &format!("No such image: {name}")),
             }
         }
-        Call::Pull => pull(engine, &text("fromImage"), fault.as_ref()),
+        Call::Pull => {
+            let account = request.headers().get("x-registry-auth");
+            let account = account.and_then(|account| account.to_str().ok()).map(str::to_owned);
+            engine.state.lock().account = account;
+            pull(engine, &text("fromImage"), fault.as_ref())
+        }
+        Call::ListImages => ok(&images::list(engine)),
+        Call::LoadImage => images::load(engine, request.into_body()).await,
+        Call::RemoveImage => images::remove(engine, path.trim_start_matches("images/")),
         Call::Create => {
             let asked = body(request).await;
             match engine.state.lock().create(&text("name"), asked) {
@@ -138,21 +166,20 @@ async fn perform(
         Call::Remove if engine.state.lock().remove(&name) => StatusCode::NO_CONTENT.into_response(),
         Call::Remove => error(404, &format!("No such container: {name}")),
         Call::List => {
-            let wanted = label_filter(&text("filters"));
-            let found: Vec<Value> = engine
+            let shown: Vec<Value> = engine
                 .containers()
                 .iter()
-                .filter(|container| {
-                    wanted.as_ref().is_none_or(|(key, value)| container.label(key) == Some(value))
-                })
                 .map(|container| {
                     json!({
                         "Id": container.id, "State": container.state,
+                        "Names": [format!("/{}", container.name)], "Created": container.made,
+                        "Image": container.request["Image"],
+                        "ImageID": images::id(container.request["Image"].as_str().unwrap_or_default()),
                         "Labels": container.request["Labels"],
                     })
                 })
                 .collect();
-            ok(&json!(found))
+            ok(&json!(labelled(shown.iter(), &text("filters"))))
         }
         Call::Inspect => match engine.state.lock().find(&name) {
             Some(container) => ok(&inspected(container)),
@@ -250,11 +277,17 @@ fn logs(engine: &FakeEngine, name: &str, follow: bool, fault: Option<&Fault>) ->
     streamed(kept.chain(coming))
 }
 
-/// The one label that a list is filtered by.
-fn label_filter(filters: &str) -> Option<(String, String)> {
-    let filters: Value = serde_json::from_str(filters).ok()?;
-    let (key, value) = filters["label"][0].as_str()?.split_once('=')?;
-    Some((key.to_owned(), value.to_owned()))
+/// Those that have the one label that a list is filtered by.
+fn labelled<'a>(all: impl Iterator<Item = &'a Value>, filters: &str) -> Vec<&'a Value> {
+    let filters: Value = serde_json::from_str(filters).unwrap_or_default();
+    let Some(wanted) = filters["label"][0].as_str() else { return all.collect() };
+    let (key, value) =
+        wanted.split_once('=').map_or((wanted, None), |(key, value)| (key, Some(value)));
+    all.filter(|one| {
+        let found = one["Labels"][key].as_str();
+        found.is_some() && value.is_none_or(|value| found == Some(value))
+    })
+    .collect()
 }
 
 async fn body(request: Request) -> Value {
@@ -262,13 +295,13 @@ async fn body(request: Request) -> Value {
     serde_json::from_slice(&read).unwrap_or_default()
 }
 
-fn streamed(
+pub(super) fn streamed(
     items: impl futures::Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
 ) -> Response {
     Response::new(Body::from_stream(items))
 }
 
-fn ok(value: &Value) -> Response {
+pub(super) fn ok(value: &Value) -> Response {
     (StatusCode::OK, value.to_string()).into_response()
 }
 
@@ -276,7 +309,7 @@ fn created(value: &Value) -> Response {
     (StatusCode::CREATED, value.to_string()).into_response()
 }
 
-fn error(status: u16, words: &str) -> Response {
+pub(super) fn error(status: u16, words: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, json!({"message": words}).to_string()).into_response()
 }

@@ -3,6 +3,7 @@
 //! meets the next call of its kind.
 
 mod api;
+mod images;
 mod state;
 
 use std::io;
@@ -16,6 +17,7 @@ use tokio::net::UnixListener;
 use tokio::sync::broadcast;
 use wolfpack_runtime::Supervisor;
 
+pub use images::archive;
 use state::State;
 
 /// A kind of call.
@@ -27,10 +29,26 @@ pub enum Call {
     InspectNetwork,
     /// Making a network.
     CreateNetwork,
+    /// Removing a network.
+    RemoveNetwork,
+    /// Listing networks.
+    ListNetworks,
+    /// Making a volume.
+    CreateVolume,
+    /// Removing a volume.
+    RemoveVolume,
+    /// Listing volumes.
+    ListVolumes,
     /// Finding an image.
     InspectImage,
     /// Fetching an image.
     Pull,
+    /// Listing images.
+    ListImages,
+    /// Loading an archive of images.
+    LoadImage,
+    /// Removing an image.
+    RemoveImage,
     /// Making a container.
     Create,
     /// Starting a container.
@@ -79,6 +97,8 @@ pub struct FakeContainer {
     pub exit_code: i64,
     /// Whether it ended for lack of memory.
     pub out_of_memory: bool,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
 }
 
 impl FakeContainer {
@@ -149,6 +169,18 @@ impl FakeEngine {
         self.state.lock().images.insert(reference.to_owned(), config);
     }
 
+    /// The names of the images that are there.
+    #[must_use]
+    pub fn images(&self) -> Vec<String> {
+        self.state.lock().images.keys().cloned().collect()
+    }
+
+    /// The account that the last pull came with, as the client wrote it.
+    #[must_use]
+    pub fn account(&self) -> Option<String> {
+        self.state.lock().account.clone()
+    }
+
     /// Knows an image that can be fetched.
     pub fn add_remote_image(&self, reference: &str, config: Value) {
         self.state.lock().remote.insert(reference.to_owned(), config);
@@ -199,6 +231,17 @@ impl FakeEngine {
     #[must_use]
     pub fn containers(&self) -> Vec<FakeContainer> {
         self.state.lock().containers.values().cloned().collect()
+    }
+
+    /// Has the engine remap users: root in a container has this uid and gid.
+    pub fn remap_users(&self, root: Option<(u32, u32)>) {
+        self.state.lock().remapped = root;
+    }
+
+    /// The names of the volumes that are there.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<String> {
+        self.state.lock().volumes.keys().cloned().collect()
     }
 
     /// The names of the networks that are there.

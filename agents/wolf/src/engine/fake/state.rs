@@ -16,8 +16,11 @@ type LogPiece = Option<Bytes>;
 
 pub(super) struct State {
     pub(super) images: BTreeMap<String, Value>,
+    pub(super) account: Option<String>,
     pub(super) remote: BTreeMap<String, Value>,
     pub(super) networks: BTreeMap<String, Value>,
+    pub(super) volumes: BTreeMap<String, Value>,
+    pub(super) remapped: Option<(u32, u32)>,
     pub(super) containers: BTreeMap<String, FakeContainer>,
     pub(super) script: HashMap<Call, VecDeque<Fault>>,
     pub(super) calls: HashMap<Call, usize>,
@@ -26,14 +29,18 @@ pub(super) struct State {
     past: Vec<Value>,
     logs: HashMap<String, (BytesMut, broadcast::Sender<LogPiece>)>,
     made: u64,
+    networks_made: u16,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
             images: BTreeMap::new(),
+            account: None,
             remote: BTreeMap::new(),
             networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            remapped: None,
             containers: BTreeMap::new(),
             script: HashMap::new(),
             calls: HashMap::new(),
@@ -42,6 +49,7 @@ impl Default for State {
             past: Vec::new(),
             logs: HashMap::new(),
             made: 0,
+            networks_made: 0,
         }
     }
 }
@@ -61,6 +69,69 @@ impl State {
 
     fn id(&self, id_or_name: &str) -> Option<String> {
         self.find(id_or_name).map(|container| container.id.clone())
+    }
+
+    /// What the engine says of itself.
+    pub(super) fn info(&self) -> Value {
+        let mut info = json!({
+            "ServerVersion": "20.10.0-fake", "Driver": "overlay2", "CgroupVersion": "1",
+            "NCPU": 8, "DockerRootDir": "/", "SecurityOptions": ["name=seccomp,profile=default"],
+            "DriverStatus": [["Backing Filesystem", "extfs"]],
+        });
+        if let Some((uid, gid)) = self.remapped {
+            info["DockerRootDir"] = json!(format!("/{uid}.{gid}"));
+            info["SecurityOptions"] = json!(["name=seccomp,profile=default", "name=userns"]);
+        }
+        info
+    }
+
+    /// Makes a network; each has an address of its own on the loopback.
+    pub(super) fn create_network(&mut self, asked: &Value) -> Result<Value, (u16, String)> {
+        let name = asked["Name"].as_str().unwrap_or_default().to_owned();
+        if self.networks.contains_key(&name) {
+            return Err((409, format!("network with name {name} already exists")));
+        }
+        let [high, low] = self.networks_made.to_be_bytes();
+        self.networks_made = self.networks_made.wrapping_add(1);
+        let network = json!({
+            "Name": name, "Id": name, "Driver": asked["Driver"],
+            "EnableIPv6": asked["EnableIPv6"], "Options": asked["Options"], "Labels": asked["Labels"],
+            "IPAM": {"Config": [{"Subnet": "127.0.0.0/8", "Gateway": format!("127.{high}.{low}.1")}]},
+        });
+        self.networks.insert(name.clone(), network);
+        Ok(json!({"Id": name, "Warning": ""}))
+    }
+
+    /// Removes a network that no container is on.
+    pub(super) fn remove_network(&mut self, name: &str) -> Result<(), (u16, String)> {
+        if self.containers.values().any(|on| on.request["HostConfig"]["NetworkMode"] == name) {
+            return Err((403, format!("error while removing network: {name} has active endpoints")));
+        }
+        let gone = self.networks.remove(name);
+        gone.map(drop).ok_or_else(|| (404, format!("network {name} not found")))
+    }
+
+    /// Makes a volume; one that is there is answered as it is.
+    pub(super) fn create_volume(&mut self, asked: &Value) -> Value {
+        let name = asked["Name"].as_str().unwrap_or_default().to_owned();
+        let made = json!({
+            "Name": name, "Driver": "local", "Mountpoint": "/", "Scope": "local",
+            "Labels": asked["Labels"], "Options": asked["DriverOpts"],
+        });
+        self.volumes.entry(name).or_insert(made).clone()
+    }
+
+    /// Removes a volume that no container has.
+    pub(super) fn remove_volume(&mut self, name: &str) -> Result<(), (u16, String)> {
+        let has = |container: &FakeContainer| {
+            let mounts = container.request["HostConfig"]["Mounts"].as_array();
+            mounts.is_some_and(|mounts| mounts.iter().any(|mount| mount["Source"] == name))
+        };
+        if self.containers.values().any(has) {
+            return Err((409, format!("volume {name} is in use")));
+        }
+        let gone = self.volumes.remove(name);
+        gone.map(drop).ok_or_else(|| (404, format!("no such volume: {name}")))
     }
 
     /// Makes a container; the error is status and message.
@@ -85,6 +156,7 @@ impl State {
             state: "created",
             exit_code: 0,
             out_of_memory: false,
+            made: i64::try_from(self.made).unwrap_or(i64::MAX),
         };
         self.logs.insert(id.clone(), (BytesMut::new(), broadcast::channel(BACKLOG).0));
         self.containers.insert(id.clone(), container);

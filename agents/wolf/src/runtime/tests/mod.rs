@@ -1,5 +1,6 @@
 //! The service over the real client and a fake engine with scripted faults.
 
+mod belongings;
 mod life;
 mod streams;
 
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use prost::Message as _;
 use serde_json::json;
 use wolfpack_proto::agent::v1::create_sandbox_response::Step;
@@ -26,11 +26,13 @@ use wolfpack_types::{Reason, SandboxBoot, Target as TunnelTarget, WolfId};
 
 use super::*;
 use crate::admission::{Admission, EpochFile};
-use crate::config::HostPort;
+use crate::bridge::{BridgeParts, Bridges};
+use crate::config::{DockerConfig, HostPort, MountsConfig};
 use crate::engine::fake::{Call, FakeContainer, FakeEngine, Fault};
-use crate::engine::{DockerEngine, hardening};
+use crate::engine::{DockerEngine, Engine, hardening};
 use crate::lifecycle::{Parts, RelayPorts, Settings};
 use crate::metrics::Metrics;
+use crate::mounts::Stage;
 use crate::relay::Target;
 use crate::setup::Setup;
 
@@ -49,6 +51,8 @@ struct Host {
     engine_context: Context,
     fake: FakeEngine,
     wolf: WolfId,
+    /// Whether the wolf's engine is shared.
+    shared: bool,
 }
 
 impl Host {
@@ -57,7 +61,7 @@ impl Host {
         let engine_context = Context::quiet("engine");
         let socket = dir.path().join("docker.sock");
         let fake = FakeEngine::start(&socket, &engine_context.supervisor).unwrap();
-        Self { dir, engine_context, fake, wolf: WolfId::new() }
+        Self { dir, engine_context, fake, wolf: WolfId::new(), shared: false }
     }
 
     fn root(&self) -> PathBuf {
@@ -84,22 +88,7 @@ impl Host {
         };
         let epoch_file = EpochFile::in_dir(self.dir.path());
         let epoch = epoch_file.read().unwrap();
-        let lifecycle = Lifecycle::new(Parts {
-            engine: Arc::new(DockerEngine::new(self.fake.socket())),
-            settings: Settings {
-                wolf: self.wolf.clone(),
-                root: self.root(),
-                bin_dir: "/opt/wolfpack/bin".into(),
-                gpus: Vec::new(),
-                otlp_endpoint: None,
-                uid: 0,
-            },
-            trust_roots: Arc::new(|| "roots".to_owned()),
-            admission: Admission::new(self.wolf.clone(), capacity, epoch),
-            epoch: (epoch_file, epoch),
-            supervisor: supervisor.clone(),
-            metrics: metrics.clone(),
-        });
+        let engine: Arc<dyn Engine> = Arc::new(DockerEngine::new(self.fake.socket()));
         let target = |name| Target {
             name,
             address: Arc::new(ArcSwap::from_pointee(HostPort {
@@ -107,18 +96,45 @@ impl Host {
                 port: 1,
             })),
         };
-        let setup = Arc::new(Setup {
-            lifecycle: lifecycle.clone(),
+        let bridges = Arc::new(Bridges::new(BridgeParts {
+            engine: engine.clone(),
             wolf: self.wolf.clone(),
             network: "wolfpack-test".into(),
             data_dir: self.dir.path().to_owned(),
             wanted: RelayPorts { gateway: 0, broker: 0 },
             gateway: target("gateway"),
             broker: target("broker"),
+            open_ports: Vec::new(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+        }));
+        let lifecycle = Lifecycle::new(Parts {
+            engine,
+            settings: Settings {
+                wolf: self.wolf.clone(),
+                root: self.root(),
+                bin_dir: "/opt/wolfpack/bin".into(),
+                gpus: crate::inventory::Gpus::new(crate::inventory::Sources::host()),
+                otlp_endpoint: None,
+                uid: 0,
+                docker: DockerConfig { shared: self.shared, depth: 2 },
+                mounts: MountsConfig { allow: vec![self.dir.path().join("allowed")] },
+                stage: Stage::in_dir(self.dir.path()),
+            },
+            bridges: bridges.clone(),
+            socket: self.fake.socket().to_owned(),
+            trust_roots: Arc::new(|| "roots".to_owned()),
+            admission: Admission::new(self.wolf.clone(), capacity, epoch),
+            epoch: (epoch_file, epoch),
             supervisor: supervisor.clone(),
             metrics,
-            relay: Mutex::new(None),
-            guarded: Mutex::new(None),
+        });
+        let setup = Arc::new(Setup {
+            lifecycle: lifecycle.clone(),
+            bridges,
+            data_dir: self.dir.path().to_owned(),
+            socket: self.fake.socket().to_owned(),
+            supervisor: supervisor.clone(),
         });
         let set_up = setup.clone();
         supervisor.spawn_restarting("setup", move || {
