@@ -7,15 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use tokio::process::Command;
-use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use uuid::Uuid;
 use wolfpack_proto::sandbox::v1 as pb;
-use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
-use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
 
 use crate::quantiles::quantile;
+use crate::timed_client::{TimedClient, millis};
 
 const IMAGE: &str = "wolfpack/sandbox-base:latest";
 
@@ -53,20 +48,14 @@ struct Row {
 }
 
 pub(crate) async fn run(pairs: usize) -> anyhow::Result<Report> {
-    let server = std::env::var("WOLFPACK_SERVER").context("WOLFPACK_SERVER is not set")?;
-    let key = std::env::var("WOLFPACK_API_KEY").context("WOLFPACK_API_KEY is not set")?;
-    let channel = Channel::from_shared(server)?.connect().await?;
-    let client = Client {
-        bearer: format!("Bearer {key}").parse()?,
-        rpc: SandboxServiceClient::new(channel),
-    };
+    let client = TimedClient::connect().await?;
     // One of each ahead, so that caches are as warm for the first row as for the last.
     docker_run().await?;
-    client.create().await?;
+    create(&client).await?;
     let mut rows = Vec::with_capacity(pairs);
     for _ in 0..pairs {
         let docker = docker_run().await?;
-        let (create, stages) = client.create().await?;
+        let (create, stages) = create(&client).await?;
         rows.push(Row {
             docker_run: docker,
             create,
@@ -127,61 +116,13 @@ async fn docker_run() -> anyhow::Result<f64> {
     Ok(taken)
 }
 
-struct Client {
-    bearer: MetadataValue<Ascii>,
-    rpc: SandboxServiceClient<Channel>,
-}
-
-impl Client {
-    fn request<T>(&self, message: T, deadline: Duration) -> Request<T> {
-        let mut request = Request::new(message);
-        request.metadata_mut().insert("authorization", self.bearer.clone());
-        request.set_timeout(deadline);
-        request
-    }
-
-    /// Creates a sandbox, waits until it is RUNNING (timed), and until it is deleted (untimed).
-    async fn create(&self) -> anyhow::Result<(f64, [f64; 3])> {
-        let mut rpc = self.rpc.clone();
-        let begun = Instant::now();
-        let message = pb::CreateSandboxRequest {
-            request_id: Uuid::new_v4().to_string(),
-            sandbox: Some(pb::Sandbox {
-                spec: Some(pb::SandboxSpec { image: IMAGE.to_owned(), ..Default::default() }),
-                ..Default::default()
-            }),
-        };
-        let created = rpc.create_sandbox(self.request(message, Duration::from_secs(10))).await?;
-        let name = created.into_inner().sandbox.context("no sandbox in the answer")?.name;
-        let running = self.wait(&name, pb::SandboxState::Running).await?;
-        let taken = millis(begun.elapsed());
-        let stages = stages(&running).context("a stage is missing in the transitions")?;
-        let delete = pb::DeleteSandboxRequest { name: name.clone(), ..Default::default() };
-        rpc.delete_sandbox(self.request(delete, Duration::from_secs(10))).await?;
-        self.wait(&name, pb::SandboxState::Deleted).await?;
-        Ok((taken, stages))
-    }
-
-    async fn wait(&self, name: &str, state: pb::SandboxState) -> anyhow::Result<pb::Sandbox> {
-        let watch = pb::WatchSandboxesRequest { name: name.to_owned(), ..Default::default() };
-        let mut events = self
-            .rpc
-            .clone()
-            .watch_sandboxes(self.request(watch, Duration::from_secs(60)))
-            .await?
-            .into_inner();
-        while let Some(event) = events.message().await? {
-            let Some(Event::Upserted(sandbox)) = event.event else { continue };
-            let status = sandbox.status.clone().unwrap_or_default();
-            if status.state() == state {
-                return Ok(sandbox);
-            }
-            if status.state() == pb::SandboxState::Failed {
-                bail!("{name} failed: {} {}", status.reason, status.message);
-            }
-        }
-        bail!("the watch of {name} ended")
-    }
+/// Creates a sandbox, waits until it is RUNNING (timed), and until it is deleted (untimed).
+async fn create(client: &TimedClient) -> anyhow::Result<(f64, [f64; 3])> {
+    let spec = pb::SandboxSpec { image: IMAGE.to_owned(), ..Default::default() };
+    let (taken, running) = client.create(spec).await?;
+    let stages = stages(&running).context("a stage is missing in the transitions")?;
+    client.delete(&running.name).await?;
+    Ok((taken, stages))
 }
 
 /// Milliseconds from the request to PULLING (placed and admitted), on to
@@ -204,8 +145,4 @@ fn stages(sandbox: &pb::Sandbox) -> Option<[f64; 3]> {
 #[allow(clippy::cast_precision_loss, reason = "seconds of this century fit")]
 fn seconds(time: &prost_types::Timestamp) -> f64 {
     time.seconds as f64 + f64::from(time.nanos) / 1e9
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }

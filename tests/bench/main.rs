@@ -3,7 +3,9 @@
 //! in one run, interleaved.
 
 mod create;
+mod nested;
 mod quantiles;
+mod timed_client;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,11 +20,21 @@ fn main() -> ExitCode {
             _ => return usage(),
         }
     }
-    let (Some("create"), Some(out)) = (name.as_deref(), out) else { return usage() };
+    let (Some(name), Some(out)) = (name, out) else { return usage() };
     let run = async {
-        let report = create::run(20).await?;
-        tokio::fs::write(&out, serde_json::to_vec_pretty(&report)?).await?;
-        println!("{}", create::summary(&report));
+        let (report, summary) = match name.as_str() {
+            "create" => {
+                let report = create::run(20).await?;
+                (serde_json::to_vec_pretty(&report)?, create::summary(&report))
+            }
+            "nested" => {
+                let report = nested::run(20).await?;
+                (serde_json::to_vec_pretty(&report)?, nested::summary(&report))
+            }
+            _ => anyhow::bail!("there is no benchmark {name:?}"),
+        };
+        tokio::fs::write(&out, report).await?;
+        println!("{summary}");
         anyhow::Ok(())
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -43,7 +55,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: wolfpack-bench create --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)"
+        "usage: wolfpack-bench create|nested --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)"
     );
     ExitCode::from(64)
 }
