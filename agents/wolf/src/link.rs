@@ -15,14 +15,15 @@ use wolfpack_proto::registry::v1::{
 use wolfpack_rpc::{RpcChannel, from_status};
 use wolfpack_runtime::Supervisor;
 use wolfpack_tunnel::protocol::Backoff;
-use wolfpack_types::{DockerMode, Fault, InstanceId, Reason};
+use wolfpack_types::{Fault, InstanceId, Reason};
 
-use crate::config::{CapacityConfig, Config};
+use crate::config::{CapacityConfig, Config, DockerConfig};
 use crate::engine::EngineInfo;
 use crate::images::Images;
 use crate::inventory::{EngineFacts, Found, Gpu, Gpus, Inventory, Roots, Sources, UsageMeter};
 use crate::lifecycle::Lifecycle;
 use crate::probe::EngineHealth;
+use crate::sandbox::docker_modes;
 
 /// How long RegisterWolf may take.
 const REGISTER: Duration = Duration::from_secs(20);
@@ -71,7 +72,7 @@ pub(crate) struct InventorySource {
     roots: Roots,
     overrides: CapacityConfig,
     gpus: Gpus,
-    shares_engine: bool,
+    docker: DockerConfig,
     mount_paths: Vec<String>,
 }
 
@@ -87,7 +88,7 @@ impl InventorySource {
             roots: sources.roots.clone(),
             overrides: config.capacity.clone(),
             gpus: Gpus::new(sources),
-            shares_engine: config.docker.shared,
+            docker: config.docker.clone(),
             mount_paths: config.mounts.allow.iter().map(path).collect(),
         }
     }
@@ -104,16 +105,11 @@ impl InventorySource {
         let host =
             tokio::task::spawn_blocking(move || Inventory::measure(&roots, data_root.as_deref()));
         let gpus = self.gpus.refresh(engine.map(EngineFacts::of)).await;
-        let remaps = engine.is_some_and(|engine| engine.remapped_root.is_some());
-        let modes = [
-            (DockerMode::None, engine.is_some()),
-            (DockerMode::Nested, remaps),
-            (DockerMode::Shared, engine.is_some() && self.shares_engine),
-        ];
-        let given = modes.into_iter().filter(|(_, given)| *given);
         Inventory {
             gpus,
-            docker_modes: given.map(|(mode, _)| mode).collect(),
+            docker_modes: engine
+                .map(|engine| docker_modes(engine, &self.docker))
+                .unwrap_or_default(),
             mount_paths: self.mount_paths.clone(),
             ..host.await.unwrap_or_default().overridden(&self.overrides)
         }

@@ -39,8 +39,9 @@ pub struct Source {
     pub document: String,
     /// Who publishes it.
     pub publisher: String,
-    /// The day it was read, `YYYY-MM-DD`.
-    pub read: String,
+    /// The day the table was compared with it, `YYYY-MM-DD`; absent when it was
+    /// made from what is known of it.
+    pub compared: Option<String>,
     /// What it says that the table follows.
     pub says: String,
 }
@@ -150,9 +151,9 @@ mod tests {
         let table = TABLE.as_ref().expect("encoders.json reads");
         assert!(!table.sources.is_empty());
         for source in &table.sources {
-            let said = [&source.document, &source.publisher, &source.read, &source.says];
+            let said = [&source.document, &source.publisher, &source.says];
             assert!(said.iter().all(|text| !text.is_empty()), "{source:?}");
-            assert!(source.read.len() == 10, "{} is no date", source.read);
+            assert!(source.compared.as_ref().is_none_or(|day| day.len() == 10), "{source:?}");
         }
         for row in &table.devices {
             assert!(!row.models.is_empty() || !row.pci.is_empty(), "{row:?} matches nothing");
