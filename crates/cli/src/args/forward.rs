@@ -79,6 +79,11 @@ impl FromStr for ForwardArg {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (local, target) = split(text)?;
+        if !target.is_empty() && target.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!(
+                "{target} is a port and no target; write PORT:TARGET, such as {target}:wolf-api"
+            ));
+        }
         let target = Target::parse(target).map_err(|_| {
             format!("{target:?} is not a target; write one such as wolf-api or tcp:8080")
         })?;

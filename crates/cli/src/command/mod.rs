@@ -19,6 +19,11 @@ use crate::failure::Failure;
 
 /// Runs a command against the gateway.
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    if let Command::Doctor(arguments) = &arguments.command
+        && arguments.is_local()
+    {
+        return doctor::local(arguments).await;
+    }
     let api = Api::connect(&arguments.connection)?;
     dispatch(&api, arguments.command).await.map_err(|failure| failure.of_server(api.server()))
 }

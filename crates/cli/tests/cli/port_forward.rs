@@ -71,6 +71,21 @@ impl Forward {
     }
 }
 
+/// Waits until so many connections ended so.
+fn saw(gateway: &FakeGateway, end: &str, count: usize) {
+    let began = Instant::now();
+    loop {
+        let ends = gateway.dials.ends();
+        match ends.iter().filter(|seen| *seen == end).count() {
+            seen if seen == count => return,
+            _ if began.elapsed() < Duration::from_secs(20) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            seen => panic!("{seen} {end:?}, not {count}: {ends:?}"),
+        }
+    }
+}
+
 fn all(mut socket: impl std::io::Read) -> Vec<u8> {
     let mut read = Vec::new();
     socket.read_to_end(&mut read).unwrap();
@@ -109,8 +124,7 @@ fn many_connections_go_through_with_half_close_and_ctrl_c_ends_it() {
     });
     assert_eq!(forward.interrupt(), "");
     assert!(!path.exists(), "the socket goes with it");
-    let ends = gateway.dials.ends();
-    assert_eq!(ends.iter().filter(|end| *end == "tcp:2 finished").count(), 24, "{ends:?}");
+    saw(&gateway, "tcp:2 finished", 24);
 }
 
 #[test]
@@ -123,18 +137,12 @@ fn what_breaks_on_one_side_is_a_reset_on_the_other() {
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
     // The other way: a local program that is killed resets its sockets.
-    let before = gateway.dials.ends().len();
     let mut socket = forward.tcp(1);
     socket.write_all(b"x").unwrap();
-    let linger = Some(Duration::ZERO);
-    rustix::net::sockopt::set_socket_linger(&socket, linger).unwrap();
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
     drop(socket);
-    let began = Instant::now();
-    while gateway.dials.ends().len() == before {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody was told");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert_eq!(gateway.dials.ends().last().unwrap(), "tcp:2 given up");
+    // The other one is the look before it listened.
+    saw(&gateway, "tcp:2 given up", 2);
     let told = forward.interrupt();
     assert!(told.contains("CONNECTION_RESET"), "{told}");
 }

@@ -1,5 +1,6 @@
 //! `wolfpack doctor`.
 
+mod local;
 mod probe;
 mod report;
 
@@ -13,12 +14,14 @@ use crate::connect::Api;
 use crate::failure::Failure;
 use report::Report;
 
+pub(super) use local::run as local;
+
 pub(super) async fn run(api: &Api, arguments: &DoctorArgs) -> Result<ExitCode, Failure> {
     let json = arguments.is_json();
     match (&arguments.wolf, &arguments.probe) {
         (Some(wolf), _) => remote(api, wolf, json).await,
         (None, Some(sandbox)) => probe::run(api, sandbox, json).await,
-        (None, None) => Err(Failure::usage("give --wolf or --probe")),
+        (None, None) => local(arguments).await,
     }
 }
 
