@@ -82,3 +82,12 @@ impl Drop for Volume {
         docker(&["volume", "rm", "--force", &self.0]);
     }
 }
+
+/// A network that goes with this value, after the containers in it.
+pub(crate) struct Network(pub(crate) String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker(&["network", "rm", &self.0]);
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{IMAGE, Removed, agent, docker_ok, engine, name};
+use super::machine::{IMAGE, Network, Removed, agent, docker_ok, engine, name};
 use super::probed::{BINARY, probe, probe_after};
 
 const UNCONFINED: [&str; 4] =
@@ -162,36 +162,37 @@ fn neighbours_that_answer_are_reported() {
     probed.is("neighbour_ports", "allowed");
 }
 
-/// The wolf is a listener on the gateway's address, all in one network
-/// namespace that nothing leads out of.
+/// The wolf is this test, which listens on the address of a bridge of its own.
 #[test]
 fn what_listens_beside_the_relay_is_reported() {
     if !engine() {
         return;
     }
-    let world = "ip link set lo up\n\
-        ip link add here type veth peer name there\n\
-        ip addr add 10.77.0.2/24 dev here\n\
-        ip addr add 10.77.0.1/32 dev lo\n\
-        ip link set here up; ip link set there up\n\
-        ip route add default via 10.77.0.1 dev here onlink\n";
-    let listen = |address: &str, port: u16| {
-        format!(
-            "perl -MIO::Socket::INET -e 'IO::Socket::INET->new(LocalAddr => \"{address}\", \
-             LocalPort => {port}, Listen => 9) or die; close STDOUT; sleep 60' &\n\
-             until perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(\"{address}:{port}\")'; do sleep 0.05; done\n"
-        )
-    };
+    let network = Network(name("wolf"));
+    docker_ok(&["network", "create", &network.0]);
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let gateway = docker_ok(&["network", "inspect", "--format", format, &network.0]);
+    let listen = |port: u16| std::net::TcpListener::bind((gateway.as_str(), port)).unwrap();
+    let probed = || probe(&["--network", &network.0], &["--only", "wolf_ports"]);
+    let relay = listen(8443);
+    probed().is("wolf_ports", "blocked");
+    let metrics = listen(9090);
+    probed().is("wolf_ports", "allowed");
+    drop((relay, metrics));
+}
+
+/// The cloud is in the container itself, which nothing leads out of.
+#[test]
+fn metadata_that_answers_is_reported() {
+    if !engine() {
+        return;
+    }
+    let cloud = "ip link set lo up\nip addr add 169.254.169.254/32 dev lo\n\
+        perl -MIO::Socket::INET -e 'my $listens = IO::Socket::INET->new(LocalAddr => \"169.254.169.254\", \
+        LocalPort => 80, Listen => 9) or die; close STDOUT; sleep 60' &\n\
+        until perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(\"169.254.169.254:80\")'; do sleep 0.05; done";
     let flags = ["--network", "none", "--cap-add", "NET_ADMIN"];
-    let open = format!("{world}{}", listen("10.77.0.1", 9090));
-    probe_after(&flags, &open, "wolf_ports").is("wolf_ports", "allowed");
-    let relay = format!("{world}{}", listen("10.77.0.1", 8443));
-    probe_after(&flags, &relay, "wolf_ports").is("wolf_ports", "blocked");
-    let cloud = format!(
-        "ip link set lo up\nip addr add 169.254.169.254/32 dev lo\n{}",
-        listen("169.254.169.254", 80)
-    );
-    probe_after(&flags, &cloud, "metadata").is("metadata", "allowed");
+    probe_after(&flags, cloud, "metadata").is("metadata", "allowed");
 }
 
 /// A container whose PID 1 is the agent.

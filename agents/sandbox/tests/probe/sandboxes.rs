@@ -1,15 +1,7 @@
 //! What the probe finds where nothing was weakened.
 
-use super::machine::{docker, docker_ok, engine, name};
+use super::machine::{Network, docker_ok, engine, name};
 use super::probed::probe;
-
-struct Network(String);
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        docker(&["network", "rm", &self.0]);
-    }
-}
 
 /// Without Docker: flags as a wolf's agent gives them. What the wolf's
 /// firewall keeps away is not asked here, where there is no wolf.
