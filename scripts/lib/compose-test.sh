@@ -3,9 +3,10 @@
 # shellcheck shell=bash disable=SC2034
 
 compose_test() {
-    local target=${CARGO_TARGET_DIR:-$repo/target}/debug
+    # The tests have built them already, with other features of the crates they share.
+    local target=${WOLFPACK_TEST_BINARIES:-${CARGO_TARGET_DIR:-$repo/target}/debug}
     "$repo/scripts/setup" build engine images tools compose
-    "$repo/scripts/build-images" services wolf postgres
+    "$repo/scripts/build-images" ${WOLFPACK_TEST_BINARIES:+--binaries "$WOLFPACK_TEST_BINARIES"} services wolf postgres
     wolfpack=$target/wolfpack grpcurl=$repo/.tools/bin/grpcurl
 
     stack=wolfpack-test-$$

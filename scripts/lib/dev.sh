@@ -13,7 +13,7 @@ dev_start() {
     dev_pid=$!
     local began=$SECONDS
     until [[ -s $folder/ready.json ]]; do
-        if ! kill -0 "$dev_pid" 2>/dev/null || ((SECONDS > began + 60)); then
+        if ! kill -0 "$dev_pid" 2>/dev/null || ((SECONDS > began + 180)); then
             printf -- '--- the end of %s ---\n' "$folder/dev.log" >&2
             tail -n 40 "$folder/dev.log" >&2
             return 1
