@@ -35,6 +35,14 @@ demo *ARGS:
 bench *ARGS:
     ./scripts/bench {{ARGS}}
 
+# Build the images: wolf, services, sandbox-docker, postgres.
+images *ARGS:
+    ./scripts/build-images {{ARGS}}
+
+# The stack of containers: up, down, test.
+compose *ARGS:
+    ./scripts/compose {{ARGS}}
+
 # Generate the Python client into sdk/python/generated.
 gen:
     ./scripts/gen
