@@ -1,6 +1,6 @@
 //! What the program is called with.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -17,6 +17,9 @@ pub(crate) const PREFIX: &str = "WOLFPACK_INIT";
 #[derive(Debug, Parser)]
 #[command(name = "wolfpack-wolf-init", version)]
 struct Arguments {
+    /// Prints the configuration as TOML and exits.
+    #[arg(long)]
+    dump_config: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -43,9 +46,21 @@ pub(crate) fn run() -> ExitCode {
             return ExitCode::from(exit::CONFIG);
         }
     };
+    if arguments.dump_config {
+        return match config::dump(&config) {
+            Ok(text) => {
+                println!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("wolfpack-wolf-init: {error}");
+                ExitCode::from(exit::CONFIG)
+            }
+        };
+    }
     match arguments.command {
         None => pid1::run(&config),
-        Some(Command::Supervise) => supervise::run(config),
+        Some(Command::Supervise) => supervise::run(&config),
         Some(Command::Health) => with_status(&config.run_dir, |status| {
             println!("{}", health(status));
             ExitCode::from(u8::from(!status.healthy()))
@@ -60,7 +75,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn with_status(run_dir: &PathBuf, say: impl FnOnce(&InitStatus) -> ExitCode) -> ExitCode {
+fn with_status(run_dir: &Path, say: impl FnOnce(&InitStatus) -> ExitCode) -> ExitCode {
     match InitStatus::read(run_dir) {
         Ok(status) => say(&status),
         Err(error) => {

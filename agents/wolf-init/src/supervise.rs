@@ -22,7 +22,7 @@ use crate::start::{self, Started};
 use crate::{Config, drain, exit};
 
 /// Runs until the container ends.
-pub(crate) fn run(config: Config) -> ExitCode {
+pub(crate) fn run(config: &Config) -> ExitCode {
     let refuse = |error: &dyn std::error::Error| {
         eprintln!("wolfpack-wolf-init: {error}");
         ExitCode::from(exit::INTERNAL)
@@ -36,7 +36,7 @@ pub(crate) fn run(config: Config) -> ExitCode {
             Ok(runtime) => runtime,
             Err(error) => return refuse(&error),
         };
-    match runtime.block_on(supervise(&config)) {
+    match runtime.block_on(supervise(config)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => refuse(&error),
     }
@@ -71,7 +71,8 @@ async fn supervise(config: &Config) -> io::Result<u8> {
         }
     };
     record.change(|status| status.state = State::Running);
-    Ok(keep(config, &context, &record, started, &mut signals).await)
+    // It holds both children's futures, too much for a stack.
+    Ok(Box::pin(keep(config, &context, &record, started, &mut signals)).await)
 }
 
 /// Keeps both children; the exit code.

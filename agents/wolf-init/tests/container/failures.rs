@@ -116,10 +116,10 @@ async fn a_pool_that_is_in_use() {
         "{{(index .IPAM.Config 0).Subnet}}",
     ])
     .await;
-    let pool = own
-        .trim()
-        .parse::<ipnet::Ipv4Net>()
-        .map_or(pool.to_owned(), |subnet| format!("WOLFPACK_INIT__POOL={}", subnet.trunc()));
+    let pool = own.trim().parse::<ipnet::Ipv4Net>().map_or_else(
+        |_| pool.to_owned(),
+        |subnet| format!("WOLFPACK_INIT__POOL={}", subnet.trunc()),
+    );
     wolf.run(&[&STAND_IN[..], &["-e", &pool]].concat()).await;
     named(&wolf, 76, "network", "WOLFPACK_INIT__POOL").await;
     recovers(&wolf).await;

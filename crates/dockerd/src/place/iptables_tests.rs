@@ -46,7 +46,7 @@ proptest! {
         legacy in proptest::option::of((0usize..5, 0usize..5)),
     ) {
         let of = |counts: Option<(usize, usize)>| {
-            counts.map(|(docker, more)| Rules { all: docker + more, docker }).ok_or("off".to_owned())
+            counts.map(|(docker, more)| Rules { all: docker + more, docker }).ok_or_else(|| "off".to_owned())
         };
         let asked = probes(of(nft), of(legacy));
         match choose(&asked) {
