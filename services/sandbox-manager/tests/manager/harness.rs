@@ -10,7 +10,10 @@ use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
+use wolfpack_proto::sandbox::v1::container_service_client::ContainerServiceClient;
 use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
+use wolfpack_proto::sandbox::v1::doctor_service_client::DoctorServiceClient;
+use wolfpack_proto::sandbox::v1::image_service_client::ImageServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::sandbox::v1::*;
@@ -107,7 +110,10 @@ impl Manager {
             sandboxes: SandboxServiceClient::new(with_key(channel.clone())),
             io: SandboxIoServiceClient::new(with_key(channel.clone()))
                 .max_decoding_message_size(16 << 20),
-            desktop: DesktopServiceClient::new(with_key(channel)),
+            desktop: DesktopServiceClient::new(with_key(channel.clone())),
+            images: ImageServiceClient::new(with_key(channel.clone())),
+            doctor: DoctorServiceClient::new(with_key(channel.clone())),
+            containers: ContainerServiceClient::new(with_key(channel)),
         }
     }
 
@@ -157,6 +163,9 @@ pub(crate) struct Client {
     pub(crate) sandboxes: SandboxServiceClient<WithKey>,
     pub(crate) io: SandboxIoServiceClient<WithKey>,
     pub(crate) desktop: DesktopServiceClient<WithKey>,
+    pub(crate) images: ImageServiceClient<WithKey>,
+    pub(crate) doctor: DoctorServiceClient<WithKey>,
+    pub(crate) containers: ContainerServiceClient<WithKey>,
 }
 
 pub(crate) fn create_request(display_name: &str) -> CreateSandboxRequest {
@@ -175,6 +184,14 @@ pub(crate) fn state(sandbox: &Sandbox) -> SandboxState {
 }
 
 impl Client {
+    /// Creates one from a spec.
+    pub(crate) async fn create_with(&mut self, spec: SandboxSpec) -> Result<Sandbox, Status> {
+        let mut request = create_request("");
+        request.sandbox.as_mut().unwrap().spec = Some(spec);
+        let created = self.sandboxes.create_sandbox(request).await?;
+        Ok(created.into_inner().sandbox.unwrap())
+    }
+
     pub(crate) async fn create(&mut self, display_name: &str) -> Sandbox {
         let created = self.sandboxes.create_sandbox(create_request(display_name)).await.unwrap();
         let sandbox = created.into_inner().sandbox.unwrap();

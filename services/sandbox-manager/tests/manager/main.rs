@@ -12,6 +12,7 @@
 
 mod access;
 mod crash;
+mod docker;
 mod exec;
 mod faults;
 mod harness;
@@ -19,6 +20,7 @@ mod life;
 mod reach;
 mod replicas;
 mod watch;
+mod wolves;
 mod world;
 
 use std::future::Future;

@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use wolfpack_proto::agent::v1::container_service_server::ContainerServiceServer;
 use wolfpack_proto::agent::v1::sandbox_agent_service_server::SandboxAgentServiceServer;
+use wolfpack_proto::agent::v1::wolf_doctor_service_server::WolfDoctorServiceServer;
+use wolfpack_proto::agent::v1::wolf_image_service_server::WolfImageServiceServer;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceServer;
 use wolfpack_proto::tunnel::v1::dial_service_server::DialService;
 use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelService;
@@ -19,6 +22,7 @@ use wolfpack_types::{Endpoint, Reason, SandboxId, Target};
 
 use super::agent::Agent;
 use super::wolf::Runtime;
+use super::wolf_side::WolfSide;
 use super::{World, fault, not_served};
 
 type Frames<T> = BoxStream<'static, Result<T, Status>>;
@@ -106,21 +110,36 @@ impl World {
         let mut server = tonic::transport::Server::builder();
         match Endpoint::parse(&open.endpoint).unwrap() {
             Endpoint::Wolf(wolf) if target.service() == Target::RUNTIME => {
+                let side = WolfSide { world: self.clone(), wolf: Some(wolf.clone()) };
                 let runtime = WolfRuntimeServiceServer::new(Runtime { world: self.clone(), wolf });
-                tokio::spawn(server.add_service(runtime).serve_with_incoming(incoming));
+                let server = server
+                    .add_service(runtime)
+                    .add_service(
+                        WolfImageServiceServer::new(side.clone())
+                            .max_decoding_message_size(8 << 20),
+                    )
+                    .add_service(WolfDoctorServiceServer::new(side.clone()))
+                    .add_service(ContainerServiceServer::new(side));
+                tokio::spawn(server.serve_with_incoming(incoming));
             }
             Endpoint::Wolf(_) => {
                 let sandbox = SandboxId::parse(target.argument().unwrap()).unwrap();
                 let agent = Agent::find(self, &sandbox.name(), "wolf")?;
                 let agent =
                     SandboxAgentServiceServer::new(agent).max_decoding_message_size(8 << 20);
-                tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
+                let inside = WolfSide { world: self.clone(), wolf: None };
+                let server =
+                    server.add_service(agent).add_service(ContainerServiceServer::new(inside));
+                tokio::spawn(server.serve_with_incoming(incoming));
             }
             Endpoint::Sandbox(sandbox) => {
                 let agent = Agent::find(self, &sandbox.name(), "sandbox")?;
                 let agent =
                     SandboxAgentServiceServer::new(agent).max_decoding_message_size(8 << 20);
-                tokio::spawn(server.add_service(agent).serve_with_incoming(incoming));
+                let inside = WolfSide { world: self.clone(), wolf: None };
+                let server =
+                    server.add_service(agent).add_service(ContainerServiceServer::new(inside));
+                tokio::spawn(server.serve_with_incoming(incoming));
             }
         }
         Ok(near)

@@ -6,6 +6,7 @@ mod broker;
 mod registry;
 mod scheduler;
 mod wolf;
+mod wolf_side;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ use wolfpack_types::{SessionId, WolfId};
 pub(crate) enum CreateFault {
     Refuse,
     ImageNotFound,
+    /// Never takes such a sandbox.
+    Never(wolfpack_types::Reason),
     EngineFails,
     /// Admitted, and then the image never comes.
     HangInPull,
@@ -66,6 +69,8 @@ pub(crate) struct Held {
 pub(crate) struct State {
     pub(crate) wolves: BTreeMap<WolfId, Wolf>,
     pub(crate) revision: i64,
+    /// Projects that own a wolf.
+    pub(crate) owners: BTreeMap<WolfId, String>,
     /// Room in sandboxes per wolf.
     pub(crate) room: BTreeMap<WolfId, usize>,
     pub(crate) reservations: Vec<Held>,
@@ -81,6 +86,15 @@ pub(crate) struct State {
     pub(crate) own_tunnels: bool,
     pub(crate) agents_ready: bool,
     pub(crate) clipboard: String,
+    /// Names of images that every wolf has.
+    pub(crate) images: Vec<String>,
+    /// What came of uploads, by digest.
+    pub(crate) uploads: BTreeMap<String, Vec<u8>>,
+    /// Whether wolves read no upload.
+    pub(crate) uploads_stall: bool,
+    /// Uploads whose caller went away, and those it ended too early.
+    pub(crate) uploads_broken: usize,
+    pub(crate) uploads_ended: usize,
     pub(crate) counts: BTreeMap<&'static str, usize>,
     /// Rules that the manager broke.
     pub(crate) violations: Vec<String>,
@@ -156,8 +170,15 @@ impl World {
         id
     }
 
+    /// The wolf is one project's own.
+    pub(crate) fn give_wolf(&self, id: &WolfId, project: &str) {
+        self.with(|state| state.owners.insert(id.clone(), project.to_owned()));
+        self.set_wolf(id, WolfState::Online);
+    }
+
     pub(crate) fn set_wolf(&self, id: &WolfId, wolf_state: WolfState) {
-        let mut wolf = Wolf { name: id.name(), ..Wolf::default() };
+        let project = self.with(|state| state.owners.get(id).cloned()).unwrap_or_default();
+        let mut wolf = Wolf { name: id.name(), project, ..Wolf::default() };
         wolf.set_state(wolf_state);
         self.with(|state| {
             state.revision += 1;

@@ -97,7 +97,7 @@ macro_rules! not_served {
 impl IdentityService for World {
     type WatchRevocationsStream = BoxStream<'static, Result<WatchRevocationsResponse, Status>>;
 
-    /// Keys are `wp_{project}_{role}`.
+    /// Keys are `wp_{project}_{role}`; `platform` is an admin of all.
     async fn introspect(
         &self,
         request: Request<IntrospectRequest>,
@@ -110,6 +110,7 @@ impl IdentityService for World {
         let role = match role {
             "viewer" => Role::Viewer,
             "developer" => Role::Developer,
+            "admin" | "platform" => Role::Admin,
             _ => return Err(fault(Reason::ApiKeyInvalid, "no such key")),
         };
         Ok(Response::new(IntrospectResponse {
@@ -117,6 +118,7 @@ impl IdentityService for World {
             user: "users/ada".into(),
             project: format!("projects/{project}"),
             role: role.into(),
+            platform_admin: key.ends_with("_platform"),
             ..IntrospectResponse::default()
         }))
     }

@@ -9,6 +9,7 @@ use wolfpack_proto::agent::v1::create_sandbox_response::Step;
 use wolfpack_proto::agent::v1::watch_sandboxes_response::Event;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeService;
 use wolfpack_proto::agent::v1::*;
+use wolfpack_proto::sandbox::v1::LayerProgress;
 use wolfpack_proto::scheduler::v1::ReservationState;
 use wolfpack_proto::types::v1::WatchBookmark;
 use wolfpack_types::{Fault, Reason, WolfId};
@@ -67,6 +68,7 @@ impl Runtime {
         });
         match trouble {
             Some(CreateFault::Refuse) => return drop(refuse(Reason::ReservationRefused).await),
+            Some(CreateFault::Never(reason)) => return drop(refuse(reason).await),
             Some(CreateFault::EngineFails) => return drop(refuse(Reason::EngineFailed).await),
             _ => {}
         }
@@ -80,8 +82,19 @@ impl Runtime {
         match trouble {
             Some(CreateFault::ImageNotFound) => return drop(refuse(Reason::ImageNotFound).await),
             Some(CreateFault::HangInPull) => {
-                let pulling =
-                    Pulling { message: "fetching".into(), current_bytes: 1, total_bytes: 4 };
+                let layer = LayerProgress {
+                    id: "one".into(),
+                    state: "Downloading".into(),
+                    current_bytes: 1,
+                    total_bytes: 4,
+                };
+                let pulling = Pulling {
+                    message: "fetching".into(),
+                    current_bytes: 1,
+                    total_bytes: 4,
+                    bytes_per_second: 7,
+                    layers: vec![layer],
+                };
                 let _ = say(Step::Pulling(pulling)).await;
                 return steps.closed().await;
             }
