@@ -1,6 +1,6 @@
 //! Each kind of host: what is found, and what of it reaches the engine.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -9,10 +9,11 @@ use wolfpack_runtime::Context;
 use wolfpack_types::{DockerMode, ExecutionId, ProjectId, ReservationId, SandboxId, WolfId};
 
 use super::fixtures::{Host, node, told};
+use super::nvml::NvmlDevice;
 use super::*;
 use crate::engine::fake::FakeEngine;
 use crate::engine::hardening::{Policy, violations};
-use crate::engine::{DockerEngine, Engine as _, ImageConfig, Network};
+use crate::engine::{DockerEngine, Engine as _, ImageConfig};
 use crate::sandbox::{ContainerSpec, DockerAccess, Goods, Identity, Parts};
 
 /// The request that reaches the engine for a container with these devices.
@@ -34,8 +35,7 @@ async fn reaches(gpus: &[GpuAccess]) -> Value {
         env: env.map(|name| (name.to_owned(), "all".to_owned())).to_vec(),
         ..ImageConfig::default()
     };
-    let network =
-        Network { name: "n".into(), gateway: Ipv4Addr::new(172, 20, 0, 1), bridge: "br-n".into() };
+    let network = engine.ensure_network("h5-n", &BTreeMap::new()).await.unwrap();
     let spec = ContainerSpec::new(&Parts {
         identity: &identity,
         goods: &Goods::default(),
@@ -529,5 +529,3 @@ async fn a_library_that_hangs_is_a_failure_in_time() {
     }
     drop(wake);
 }
-
-use super::nvml::NvmlDevice;
