@@ -6,6 +6,8 @@
 
 #![allow(clippy::expect_used, reason = "a helper of a test fails the test")]
 
+mod modes;
+
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -20,7 +22,9 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use wolfpack_runtime::Context;
 use wolfpack_types::capacity::{Capacity, Grant, Holding};
-use wolfpack_types::{DockerMode, ExecutionId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId};
+use wolfpack_types::{
+    DockerMode, ExecutionId, ProjectId, ReservationId, ReservationState, SandboxId, WolfId,
+};
 use wolfpack_wolf_agent::admission::{Admission, Claim, EpochFile, Reserved};
 use wolfpack_wolf_agent::bridge::{BridgeParts, Bridges};
 use wolfpack_wolf_agent::config::{DockerConfig, HostPort, MountsConfig};
@@ -145,7 +149,9 @@ impl Host {
                 wolf: self.wolf.clone(),
                 root: directory::root(&self.data_dir),
                 bin_dir: self.bin_dir.clone(),
-                gpus: wolfpack_wolf_agent::inventory::Gpus::new(wolfpack_wolf_agent::inventory::Sources::host()),
+                gpus: wolfpack_wolf_agent::inventory::Gpus::new(
+                    wolfpack_wolf_agent::inventory::Sources::host(),
+                ),
                 otlp_endpoint: None,
                 uid: 0,
                 docker: DockerConfig { shared: true, depth: 1 },
@@ -305,7 +311,10 @@ async fn a_real_engine_makes_hardened_sandboxes_and_keeps_none() {
     assert!(out.lines().any(|line| line.starts_with("cgroup") && line.ends_with(":/")), "{out}");
 
     if let Some(shown) = docker_inspect(&id) {
-        assert_eq!(hardening::violations(&shown["HostConfig"], &Policy::default()), Vec::<String>::new());
+        assert_eq!(
+            hardening::violations(&shown["HostConfig"], &Policy::default()),
+            Vec::<String>::new()
+        );
         assert_eq!(shown["HostConfig"]["Memory"], 256 << 20);
         assert_eq!(shown["HostConfig"]["NanoCpus"], 500_000_000);
         assert!(!shown.to_string().contains("the-token"), "inspect shows no secret");
