@@ -177,9 +177,9 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
     });
     let report = Report::new(&facts, args.expect, rows.collect());
     if args.json {
-        report.print_json()
+        report.print_json();
     } else {
-        report.print_table()
+        report.print_table();
     }
     if report.failed() { ExitCode::from(1) } else { ExitCode::SUCCESS }
 }

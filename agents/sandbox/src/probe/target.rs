@@ -25,7 +25,7 @@ pub(super) fn disks() -> Vec<Disk> {
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(of_sys)
+        .filter_map(|entry| of_sys(&entry))
         .collect();
     if found.is_empty() {
         found = partitions(&std::fs::read_to_string("/proc/partitions").unwrap_or_default());
@@ -33,7 +33,7 @@ pub(super) fn disks() -> Vec<Disk> {
     ordered(found)
 }
 
-fn of_sys(entry: std::fs::DirEntry) -> Option<(Disk, u64)> {
+fn of_sys(entry: &std::fs::DirEntry) -> Option<(Disk, u64)> {
     let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).ok();
     let (major, minor) =
         read("dev")?.trim().split_once(':').map(|(a, b)| (a.parse(), b.parse()))?;

@@ -26,6 +26,7 @@ async fn a_sandbox_has_an_engine_of_its_own() {
     survives_its_programs_deaths(&sandbox);
     lets_nothing_out(&sandbox);
     let took = sandbox.stop();
+    eprintln!("the sandbox with a running container stopped after {took:?}");
     assert!(took < Duration::from_secs(15), "{took:?}");
 
     without_a_volume(&wolf.sandbox("bare", None, false));
@@ -106,7 +107,7 @@ fn survives_its_programs_deaths(sandbox: &Sandbox<'_>) {
         until("its end is noticed", || {
             let log = sandbox.log();
             log.matches("the sandbox's engine has gone").count()
-                >= 1 + usize::from(victim.contains("order"))
+                > usize::from(victim.contains("order"))
         });
         // One that goes twice in a short time is not started at once again.
         until("it is started anew", || sandbox.sh("wolf", "docker ps").status.success());
@@ -145,7 +146,7 @@ fn without_an_engine(sandbox: &Sandbox<'_>) {
 
 fn with_a_bound(sandbox: &Sandbox<'_>) {
     sandbox.make_tiny();
-    sandbox.ok("docker run --detach --restart always --name writes tiny sh -c 'dd if=/dev/zero of=/big bs=1M count=200; sleep 1000'");
+    sandbox.ok("docker run --detach --restart always --name writes tiny sh -c 'dd if=/dev/zero of=/big bs=1M count=200 oflag=append conv=notrunc; sleep 1000'");
     until("it is full", || sandbox.log().contains("the engine's data is too large"));
     until("the reason is told", || {
         let output = sandbox.sh("wolf", "docker run --rm tiny true");
