@@ -7,7 +7,8 @@ mod rig;
 use std::time::{Duration, Instant};
 
 use rig::*;
-use wolfpack_proto::scheduler::v1::{ExplainRequest, PlaceRequest, ReservationState};
+use wolfpack_proto::scheduler::v1::{ExplainRequest, PlaceRequest, ReservationState, Shape};
+use wolfpack_proto::types::v1::{EncoderCodec, EncoderNeed, EncoderRequest};
 use wolfpack_rpc::error::from_status;
 use wolfpack_scheduler::Config;
 use wolfpack_scheduler::config::ReservationConfig;
@@ -71,6 +72,57 @@ async fn the_life_of_a_reservation() {
         let excluded = try_place(client, next).await.unwrap_err();
         assert_eq!(excluded.metadata["WOLF_EXCLUDED"], "1");
         try_place(client, place_request(shape(100, 1))).await.unwrap();
+        running.stop().await;
+        database.close().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encoders_are_held_and_one_too_many_is_refused() {
+    for database in TestDatabase::all() {
+        let rig = Rig::new().await;
+        let mut encoding = wolf("a", 64_000, 2);
+        let capacity = encoding.capacity.as_mut().unwrap();
+        capacity.encoder_sessions = Some(3);
+        for gpu in &mut capacity.gpus {
+            gpu.encoder_sessions = Some(3);
+            gpu.encoder_pooled = true;
+            gpu.encoder_codecs = vec![EncoderCodec::H264.into()];
+        }
+        rig.registry.put(encoding.clone());
+        let running = rig.start(rig.config(&database.config)).await;
+        let client = &running.client;
+        let wanted = |need: EncoderNeed| {
+            let encoder =
+                EncoderRequest { sessions: 1, codec: EncoderCodec::H264.into(), need: need.into() };
+            place_request(Shape { encoder: Some(encoder), ..shape(100, 0) })
+        };
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let made = place(client, wanted(EncoderNeed::Required)).await.unwrap();
+            assert_eq!((made.encoder_sessions, made.gpu_ids.len()), (1, 0));
+            assert!(made.encoder_gpu_id.starts_with("a-gpu-"));
+            held.push(made);
+        }
+        let refused = try_place(client, wanted(EncoderNeed::Required)).await.unwrap_err();
+        assert_eq!(refused.reason, Reason::NoWolfFits);
+        assert!(refused.metadata.contains_key("ENCODERS_BUSY"), "{refused:?}");
+        let soft = place(client, wanted(EncoderNeed::Preferred)).await.unwrap();
+        assert_eq!((soft.encoder_sessions, soft.encoder_gpu_id.as_str()), (0, ""));
+
+        // What is held is read back after a restart.
+        running.stop().await;
+        let running = rig.start(rig.config(&database.config)).await;
+        let client = &running.client;
+        place(client, wanted(EncoderNeed::Preferred)).await.unwrap();
+        let explain = ExplainRequest { shape: wanted(EncoderNeed::Required).shape };
+        let told = client.clone().explain(explain).await.unwrap().into_inner();
+        assert_eq!(told.verdicts[0].blocker, "ENCODERS_BUSY");
+        assert_eq!(told.blocked_by["ENCODERS_BUSY"], 1);
+        let again = try_place(client, wanted(EncoderNeed::Required)).await.unwrap_err();
+        assert!(again.metadata.contains_key("ENCODERS_BUSY"), "{again:?}");
+        release(client, &held[1].name, 0).await.unwrap();
+        place(client, wanted(EncoderNeed::Required)).await.unwrap();
         running.stop().await;
         database.close().await;
     }
