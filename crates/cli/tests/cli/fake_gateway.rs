@@ -23,6 +23,7 @@ use wolfpack_proto::sandbox::v1::sandbox_io_service_server::{
 use wolfpack_proto::sandbox::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
 use wolfpack_proto::tunnel::v1::dial_service_server::DialServiceServer;
+use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
 use wolfpack_types::{Fault, Reason};
 
 use crate::fake_dials::Dials;
@@ -57,6 +58,7 @@ impl FakeGateway {
             .add_service(DialServiceServer::with_interceptor(dials.clone(), key))
             .add_service(ImageServiceServer::with_interceptor(images.clone(), key))
             .add_service(WolfServiceServer::with_interceptor(Wolves, key))
+            .add_service(TunnelServiceServer::with_interceptor(Wolves, key))
             .add_service(DoctorServiceServer::with_interceptor(Wolves, key))
             .add_service(ContainerServiceServer::with_interceptor(Wolves, key))
             .add_service(SandboxServiceServer::with_interceptor(state.clone(), key))

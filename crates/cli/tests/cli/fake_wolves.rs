@@ -7,6 +7,8 @@ use wolfpack_proto::registry::v1::wolf_service_server::WolfService;
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::sandbox::v1::container_service_server::ContainerService;
 use wolfpack_proto::sandbox::v1::doctor_service_server::DoctorService;
+use wolfpack_proto::tunnel::v1 as tunnel;
+use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelService;
 use wolfpack_proto::types::v1 as types;
 use wolfpack_types::Reason;
 
@@ -131,5 +133,39 @@ impl ContainerService for Wolves {
             container("next-door", pb::ContainerRelation::Sibling),
         ];
         Ok(Response::new(pb::ListContainersResponse { containers }))
+    }
+}
+
+#[tonic::async_trait]
+impl TunnelService for Wolves {
+    async fn list_tunnels(
+        &self,
+        _: Request<tunnel::ListTunnelsRequest>,
+    ) -> Result<Response<tunnel::ListTunnelsResponse>, Status> {
+        let tunnels = vec![attached()];
+        Ok(Response::new(tunnel::ListTunnelsResponse { tunnels, ..Default::default() }))
+    }
+
+    type WatchTunnelsStream = Answers<tunnel::WatchTunnelsResponse>;
+
+    async fn watch_tunnels(
+        &self,
+        _: Request<tunnel::WatchTunnelsRequest>,
+    ) -> Result<Response<Self::WatchTunnelsStream>, Status> {
+        use tunnel::watch_tunnels_response::Event;
+        let events = [Event::Attached(attached()), Event::Detached(attached())];
+        let events = events
+            .map(|event| Ok(tunnel::WatchTunnelsResponse { revision: 1, event: Some(event) }));
+        let end = stream::iter([Err(fault(Reason::CallerForbidden))]);
+        Ok(Response::new(stream::iter(events).chain(end).boxed()))
+    }
+}
+
+fn attached() -> tunnel::Tunnel {
+    tunnel::Tunnel {
+        endpoint: "wolves/one".into(),
+        targets: vec!["moonlight-web".into(), "wolf-api".into()],
+        connections: 3,
+        ..Default::default()
     }
 }

@@ -91,3 +91,18 @@ fn memory_that_nothing_fits_in_is_refused_here() {
     assert_eq!(output.status.code(), Some(64), "{output:?}");
     assert!(text(&output.stderr).contains("needs at least 32M"), "{output:?}");
 }
+
+#[test]
+fn tunnels_are_listed_and_watched() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["tunnel", "list"], b"");
+    let table = text(&output.stdout);
+    assert!(table.contains("wolves/one") && table.contains("moonlight-web,wolf-api"), "{table}");
+    let output = wolfpack(&gateway, &["tunnel", "watch", "-o", "json"], b"");
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines[0]["attached"]["endpoint"], "wolves/one");
+    assert_eq!(lines[1]["detached"]["connections"], 3);
+    // What ends it for good is told.
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+}

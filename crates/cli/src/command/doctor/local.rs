@@ -22,7 +22,7 @@ pub(in crate::command) async fn run(arguments: &DoctorArgs) -> Result<ExitCode, 
     let mut report = Report::new(arguments.is_json());
     let mut checks = std::pin::pin!(run_checks(Place::of(&config)).await);
     while let Some(check) = checks.next().await {
-        report.add(check.into())?;
+        report.add(&check.into())?;
     }
     report.end()
 }

@@ -33,7 +33,7 @@ async fn remote(api: &Api, given: &str, json: bool) -> Result<ExitCode, Failure>
     let mut report = Report::new(json);
     while let Some(answer) = answers.message().await? {
         if let Some(check) = answer.check {
-            report.add(check)?;
+            report.add(&check)?;
         }
     }
     report.end()

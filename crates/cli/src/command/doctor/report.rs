@@ -39,13 +39,13 @@ impl Report {
     }
 
     /// Shows a check to people at once, and keeps it for programs.
-    pub(super) fn add(&mut self, check: Check) -> Result<(), Failure> {
+    pub(super) fn add(&mut self, check: &Check) -> Result<(), Failure> {
         self.counts[index(check.outcome())] += 1;
         if self.json {
-            self.shown.push(output::json(CHECK, &check)?);
+            self.shown.push(output::json(CHECK, check)?);
             return Ok(());
         }
-        text(&check).lines().try_for_each(output::line)
+        text(check).lines().try_for_each(output::line)
     }
 
     /// Closes it; the exit code.
@@ -104,7 +104,7 @@ mod tests {
     fn only_a_failure_makes_the_code_one() {
         let code = |outcome| {
             let mut report = Report::new(false);
-            report.add(check(outcome, "")).unwrap();
+            report.add(&check(outcome, "")).unwrap();
             format!("{:?}", report.end().unwrap())
         };
         let of = |code| format!("{code:?}");

@@ -42,6 +42,11 @@ pub(super) async fn run(
         let before = bar.position();
         match once(api, wolf, archive, bar).await {
             Ok(images) => return Ok(images),
+            // One that leaves meanwhile may be back; one that was never there
+            // must not hold up the others.
+            Err(failure) if attempt == 0 && before == 0 && failure.is(Reason::WolfAway) => {
+                return Err(failure);
+            }
             Err(failure) if failure.is_passing() => {
                 // What arrived is kept: only breaks that bring nothing count.
                 attempt = if bar.position() > before { 1 } else { attempt + 1 };
