@@ -8,7 +8,7 @@
 mod header;
 mod path;
 
-use header::{BLOCK, Header, Kind};
+use header::{BLOCK, DAMAGED, Header, Kind};
 
 /// The most entries: an image has at most 127 layers, four entries each.
 const ENTRIES: u32 = 65_536;
@@ -20,7 +20,7 @@ const PATH: usize = 4_096;
 /// Why an archive is refused, in words for the user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct BadArchive(String);
+pub(super) struct BadArchive(String);
 
 impl BadArchive {
     fn new(why: impl Into<String>) -> Self {
@@ -30,7 +30,7 @@ impl BadArchive {
 
 /// Checks an archive piece by piece; how it is cut makes no difference.
 #[derive(Debug)]
-pub struct Checker {
+pub(super) struct Checker {
     /// Bytes that are still to come, as was announced.
     left: u64,
     state: State,
@@ -62,7 +62,7 @@ enum State {
 impl Checker {
     /// For an archive of this many bytes.
     #[must_use]
-    pub fn new(size: u64) -> Self {
+    pub(super) fn new(size: u64) -> Self {
         Self {
             left: size,
             state: State::Header,
@@ -81,7 +81,7 @@ impl Checker {
     ///
     /// # Errors
     /// When no archive that begins like this is accepted.
-    pub fn take(&mut self, mut piece: &[u8]) -> Result<(), BadArchive> {
+    pub(super) fn take(&mut self, mut piece: &[u8]) -> Result<(), BadArchive> {
         if piece.len() as u64 > self.left {
             return Err(BadArchive::new("it is longer than was announced"));
         }
@@ -95,7 +95,7 @@ impl Checker {
     ///
     /// # Errors
     /// When the archive is cut off or has no manifest.
-    pub fn finish(&self) -> Result<(), BadArchive> {
+    pub(super) fn finish(&self) -> Result<(), BadArchive> {
         if !matches!(self.state, State::Ended) || !self.block.is_empty() {
             return Err(BadArchive::new("it is cut off: the end of the archive is missing"));
         }
@@ -252,7 +252,7 @@ impl Checker {
     }
 
     fn no_header(&self, block: &[u8], why: &'static str) -> BadArchive {
-        if self.entries > 0 {
+        if self.entries > 0 || why != DAMAGED {
             return BadArchive::new(why);
         }
         let compressed =

@@ -74,6 +74,18 @@ impl Images {
         }
     }
 
+    /// Resolves when the disk has come below its reserve.
+    pub async fn full(&self) {
+        loop {
+            if let Some((space, marks)) = self.look().await
+                && space.free < marks.reserve
+            {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
     fn say(&self, words: String) {
         self.inner.pressure.send_if_modified(|told| {
             if *told == words {

@@ -195,6 +195,7 @@ struct Work<'a> {
 }
 
 type Taken = tokio::task::JoinHandle<Result<(), Stopped>>;
+type Ended = Result<Result<(), Stopped>, tokio::task::JoinError>;
 
 impl Work<'_> {
     /// Runs until the thread and the engine are done, or the upload broke.
@@ -235,11 +236,14 @@ impl Work<'_> {
                 self.stop.cancel();
                 self.pump = None;
                 _pieces = None;
-                // The thread may wait for an engine that hangs.
-                if tokio::time::timeout(ABORT, self.drain(&mut taken)).await.is_err() {
-                    self.engine = None;
-                }
-                break taken_or(&mut taken).await;
+                break match tokio::time::timeout(ABORT, self.drain(&mut taken)).await {
+                    Ok(ended) => ended,
+                    // The thread waits for an engine that hangs.
+                    Err(_) => {
+                        self.engine = None;
+                        taken.await
+                    }
+                };
             }
         };
         let said = match engine_said {
@@ -264,10 +268,10 @@ impl Work<'_> {
     }
 
     /// Lets the engine read while the thread comes to its end.
-    async fn drain(&mut self, taken: &mut Taken) {
+    async fn drain(&mut self, taken: &mut Taken) -> Ended {
         loop {
             tokio::select! {
-                () = async { while !taken.is_finished() { tokio::time::sleep(Duration::from_millis(5)).await } } => return,
+                ended = &mut *taken => return ended,
                 _ = run(&mut self.engine), if self.engine.is_some() => self.engine = None,
             }
         }
@@ -282,10 +286,6 @@ impl Work<'_> {
         }
         tokio::time::timeout(ABORT, engine).await.ok()
     }
-}
-
-async fn taken_or(taken: &mut Taken) -> Result<Result<(), Stopped>, tokio::task::JoinError> {
-    taken.await
 }
 
 /// The future in an option; never when there is none.

@@ -153,7 +153,8 @@ impl Images {
             .map(|image| Listed { last_use: uses.last_use(&image.id), image })
             .collect();
         drop(uses);
-        let key = |listed: &Listed| (listed.image.references.first().cloned(), listed.image.id.clone());
+        let key =
+            |listed: &Listed| (listed.image.references.first().cloned(), listed.image.id.clone());
         // Those without a name come last.
         listed.sort_by_key(|it| (it.image.references.is_empty(), key(it)));
         Ok(listed)
@@ -166,8 +167,11 @@ impl Images {
     /// `REQUEST_INVALID` for what is no name, `IMAGE_IN_USE`, `ENGINE_FAILED`.
     pub async fn remove(&self, reference: &str) -> Result<(), Fault> {
         if !is_reference(reference) {
-            return Err(Fault::new(Reason::RequestInvalid, "that is not the name or id of an image")
-                .violates("reference", "is not the name or id of an image"));
+            return Err(Fault::new(
+                Reason::RequestInvalid,
+                "that is not the name or id of an image",
+            )
+            .violates("reference", "is not the name or id of an image"));
         }
         let removed = self.removal(reference).await;
         self.inner.changed.notify_one();
@@ -188,7 +192,8 @@ impl Images {
             // A digest goes with the last tag of its repository.
             return store.remove_image(&image::with_tag(reference)).await.map(drop);
         }
-        let standing = store.images().await?.iter().any(|it| it.id == found.id && it.containers > 0);
+        let standing =
+            store.images().await?.iter().any(|it| it.id == found.id && it.containers > 0);
         if standing {
             return Err(EngineError::Conflict("a container stands on it".to_owned()));
         }
@@ -217,7 +222,9 @@ impl Images {
                     }
                 }
                 Ok(None) => tracing::warn!(name, "an image that was loaded is not there"),
-                Err(error) => tracing::warn!(name, %error, "an image that was loaded cannot be read"),
+                Err(error) => {
+                    tracing::warn!(name, %error, "an image that was loaded cannot be read")
+                }
             }
         }
         self.inner.changed.notify_one();

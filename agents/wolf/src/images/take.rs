@@ -54,6 +54,7 @@ pub(super) struct Taking {
     pub(super) feed: mpsc::Sender<Feed>,
     /// Told how much is in the file.
     pub(super) written: watch::Sender<u64>,
+    /// Whether to stop handing on what came before.
     pub(super) stop: CancellationToken,
 }
 
@@ -80,9 +81,7 @@ impl Taking {
         let mut looked = at;
         self.file.seek(SeekFrom::Start(at)).map_err(unwritable)?;
         while at < self.size {
-            if self.stop.is_cancelled() {
-                return Err(Stopped::Broken);
-            }
+            // What has come is kept, also when no more comes.
             let piece = self.pieces.blocking_recv().ok_or(Stopped::Broken)?;
             through.check(&piece)?;
             self.file.write_all(&piece).map_err(unwritable)?;

@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_newer_call_takes_over_and_hears_what_the_older_one_loaded() {
         let uploads = Uploads::default();
         let first = turn(uploads.enter("d").await.unwrap());

@@ -358,12 +358,23 @@ impl Creation {
         let engine = self.lifecycle.inner.engine.clone();
         let begun = Instant::now();
         let pulling = engine.pull(reference, sender);
-        tokio::pin!(pulling);
+        let images = self.lifecycle.inner.images.get();
+        let full = async {
+            match images {
+                Some(images) => images.full().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(pulling, full);
         let result = loop {
             tokio::select! {
                 result = &mut pulling => break result,
                 Some(step) = steps.recv() => tell(step),
                 () = self.cancel.cancelled() => { self.go_on()?; }
+                () = &mut full => {
+                    let words = "the wolf's disk would fall below its reserve".to_owned();
+                    break Err(EngineError::Stream(words));
+                }
             }
         };
         self.lifecycle.inner.metrics.pulled(begun.elapsed(), result.is_ok());

@@ -131,10 +131,7 @@ async fn perform(
         }
         Call::InspectImage => {
             let name = path.trim_start_matches("images/").trim_end_matches("/json");
-            match engine.state.lock().images.get(name) {
-                Some(config) => ok(&json!({"Id": format!("sha256:{name}"), "Config": config})),
-                None => error(404, &format!("No such image: {name}")),
-            }
+            images::inspect(engine, name)
         }
         Call::Pull => {
             let account = request.headers().get("x-registry-auth");

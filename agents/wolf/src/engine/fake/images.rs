@@ -31,6 +31,16 @@ pub(super) fn list(engine: &FakeEngine) -> Value {
     state.images.keys().map(image).collect()
 }
 
+pub(super) fn inspect(engine: &FakeEngine, reference: &str) -> Response {
+    let name = reference.strip_prefix("sha256:").unwrap_or(reference);
+    match engine.state.lock().images.get(name) {
+        Some(config) => ok(&json!({
+            "Id": id(name), "Config": config, "RepoTags": [name], "RepoDigests": [], "Size": 1_024,
+        })),
+        None => error(404, &format!("No such image: {reference}")),
+    }
+}
+
 /// Reads the whole archive first, as engines do.
 pub(super) async fn load(engine: &FakeEngine, body: Body) -> Response {
     let archive = match axum::body::to_bytes(body, ARCHIVE).await {

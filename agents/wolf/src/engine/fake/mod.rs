@@ -197,6 +197,11 @@ impl FakeEngine {
         self.state.lock().calls.get(&call).copied().unwrap_or(0)
     }
 
+    /// Has a container that somebody else made from an image.
+    pub fn add_container(&self, image: &str) {
+        self.state.lock().add_container(image);
+    }
+
     /// Whether to say nothing of what happens from now on.
     pub fn lose_events(&self, lose: bool) {
         self.state.lock().lose_events = lose;

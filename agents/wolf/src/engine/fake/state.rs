@@ -164,6 +164,22 @@ impl State {
         Ok(id)
     }
 
+    /// A container of somebody else.
+    pub(super) fn add_container(&mut self, image: &str) {
+        self.made += 1;
+        let id = format!("{:064x}", self.made);
+        let container = FakeContainer {
+            id: id.clone(),
+            name: format!("theirs-{}", self.made),
+            request: json!({"Image": image}),
+            state: "exited",
+            exit_code: 0,
+            out_of_memory: false,
+            made: i64::try_from(self.made).unwrap_or(i64::MAX),
+        };
+        self.containers.insert(id, container);
+    }
+
     /// Starts a container and returns it when it did not run.
     pub(super) fn start(
         &mut self,

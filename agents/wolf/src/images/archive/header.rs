@@ -3,6 +3,9 @@
 /// The unit of an archive, in bytes.
 pub(super) const BLOCK: usize = 512;
 
+/// What is said of a block that is no header at all.
+pub(super) const DAMAGED: &str = "a header is damaged";
+
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -33,7 +36,7 @@ impl Header {
     /// Reads a block of 512 bytes.
     pub(super) fn read(block: &[u8]) -> Result<Self, &'static str> {
         let field = |from: usize, len: usize| block.get(from..from + len).unwrap_or_default();
-        let wrong = "a header is damaged";
+        let wrong = DAMAGED;
         let sum = number(field(148, 8)).ok_or(wrong)?;
         let blank = |at: usize| (148..156).contains(&at);
         let real: u64 = block
