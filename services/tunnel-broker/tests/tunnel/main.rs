@@ -5,6 +5,7 @@
 
 mod drain;
 mod faults;
+mod host_targets;
 mod identity;
 mod load;
 mod path;
