@@ -22,8 +22,18 @@ pub struct Ready {
     pub ca: PathBuf,
     /// The wolf's resource name.
     pub wolf: String,
-    /// The bridge of its sandboxes.
+    /// The network of the wolf's container, or the bridge of its sandboxes when
+    /// it uses this machine's engine.
     pub network: String,
+    /// The wolf's container, when it is one.
+    pub wolf_container: Option<String>,
+}
+
+/// What the fleet's wolf is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wolf {
+    Engine,
+    Image,
 }
 
 /// A fleet in one process.
@@ -35,12 +45,52 @@ pub struct DevFleet {
 }
 
 impl DevFleet {
-    /// Starts a fleet with its data in `folder`, and waits until it is ready;
-    /// the same folder gives the same fleet again.
+    /// Starts a fleet whose wolf is this machine's engine, with its data in
+    /// `folder`, and waits until it is ready; the same folder gives the same
+    /// fleet again.
     ///
     /// # Panics
     /// When it is not ready within 60 s.
     pub async fn start(folder: &Path, extra: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, extra, Wolf::Engine, &[]).await
+    }
+
+    /// As [`Self::start`], with more arguments of `wolfpack dev`.
+    ///
+    /// # Panics
+    /// When it is not ready within 60 s.
+    pub async fn start_and(folder: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(folder, &[], Wolf::Engine, arguments).await
+    }
+
+    /// As [`Self::start`], with a wolf that is a container of the wolf image
+    /// (`WOLFPACK_WOLF_IMAGE`, by default `wolfpack/wolf:latest`) and holds
+    /// `wolfpack/sandbox-base`. Stopping it removes the wolf.
+    ///
+    /// # Panics
+    /// When it is not ready within 120 s.
+    pub async fn start_with_wolf_image(folder: &Path, extra: &[(&str, &str)]) -> Self {
+        Self::start_with(folder, extra, Wolf::Image, &[]).await
+    }
+
+    /// As [`Self::start_with_wolf_image`], with more arguments of `wolfpack dev`.
+    ///
+    /// # Panics
+    /// When it is not ready within 120 s.
+    pub async fn start_with_wolf_image_and(
+        folder: &Path,
+        extra: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Self {
+        Self::start_with(folder, extra, Wolf::Image, arguments).await
+    }
+
+    async fn start_with(
+        folder: &Path,
+        extra: &[(&str, &str)],
+        wolf: Wolf,
+        arguments: &[&str],
+    ) -> Self {
         let ready_file = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
         let mut command = Command::new(binary("wolfpack"));
@@ -49,12 +99,24 @@ impl DevFleet {
             .arg(folder.join("data"))
             .arg("--ready-file")
             .arg(&ready_file)
-            .arg("--sandbox-agent")
-            .arg(sandbox_agent())
+            .args(arguments)
             .env("XDG_CONFIG_HOME", folder.join("config"))
             .envs(extra.iter().copied());
+        let limit = match wolf {
+            Wolf::Engine => {
+                command.args(["--wolf", "engine", "--sandbox-agent"]).arg(sandbox_agent());
+                Duration::from_secs(60)
+            }
+            Wolf::Image => {
+                let image = std::env::var("WOLFPACK_WOLF_IMAGE");
+                let image = image.unwrap_or_else(|_| "wolfpack/wolf:latest".to_owned());
+                command.args(["--wolf", "image", "--wolf-image", &image]);
+                command.args(["--seed", "wolfpack/sandbox-base:latest"]);
+                Duration::from_secs(120)
+            }
+        };
         let mut process = Process::start("dev", folder, &mut command);
-        let ready = eventually("wolfpack dev is ready", Duration::from_secs(60), async || {
+        let ready = eventually("wolfpack dev is ready", limit, async || {
             if let Some(status) = process.ended() {
                 panic!("wolfpack dev ended with {status}:\n{}", process.log_tail());
             }
@@ -68,6 +130,12 @@ impl DevFleet {
     #[must_use]
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// The wolf's container, when it is one.
+    #[must_use]
+    pub fn wolf_container(&self) -> Option<String> {
+        self.ready.wolf_container.clone()
     }
 
     /// Its folder.
@@ -89,7 +157,8 @@ impl DevFleet {
         Client::plain(&self.ready.server, Some(&self.ready.api_key)).await.unwrap()
     }
 
-    /// Ends it as Ctrl-C would; its sandboxes live on.
+    /// Ends it as Ctrl-C would; its sandboxes live on, unless the wolf is a
+    /// container.
     ///
     /// # Panics
     /// When it takes longer than 60 s or does not end with success.
@@ -116,5 +185,13 @@ impl DevFleet {
         let network = ["network", "inspect", &self.ready.network];
         let found = Command::new("docker").args(network).output().await.unwrap();
         assert!(!found.status.success(), "the network {} is left", self.ready.network);
+        let filter = format!("name={}-", self.ready.network);
+        let volumes = ["volume", "ls", "-q", "--filter", &filter];
+        let left = Command::new("docker").args(volumes).output().await.unwrap();
+        assert!(
+            left.stdout.is_empty(),
+            "volumes are left: {}",
+            String::from_utf8_lossy(&left.stdout)
+        );
     }
 }

@@ -5,7 +5,7 @@ use super::ready::Ready;
 
 /// Addresses, the key, and three commands to try.
 pub(super) fn text(config: &DevConfig, ready: &Ready) -> String {
-    let Ready { server, server_tls, agents, api_key, wolf, data, ca, .. } = ready;
+    let Ready { server, server_tls, agents, api_key, wolf, wolf_runs, data, ca, .. } = ready;
     let data = data.display();
     let ca = ca.display();
     // Without a context of its own the command line needs to be told where and who.
@@ -23,6 +23,7 @@ Wolfpack is ready.
             {server_tls}  (TLS by {ca})
   agents    {agents}
   wolf      {wolf}
+            {wolf_runs}
   state     {data}
   key       {api_key}
 

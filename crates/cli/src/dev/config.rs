@@ -32,7 +32,8 @@ impl Validate for Environment {
 pub(super) struct DevConfig {
     pub(super) arguments: DevArgs,
     pub(super) data: PathBuf,
-    pub(super) sandbox_agent: PathBuf,
+    /// Folders that sandboxes may mount from, without symbolic links.
+    pub(super) mount_roots: Vec<PathBuf>,
     telemetry: TelemetryConfig,
 }
 
@@ -57,18 +58,22 @@ impl DevConfig {
         {
             return Err("--http must be a loopback address: it has no TLS".into());
         }
-        let sandbox_agent = match &arguments.sandbox_agent {
+        let mount_roots =
+            arguments.mount_root.iter().map(|root| mount_root(root)).collect::<Result<_, _>>()?;
+        engine::check(&arguments)?;
+        Ok(Self { arguments, data, mount_roots, telemetry })
+    }
+
+    /// The agent that runs in every sandbox of this machine's own engine; the
+    /// wolf image brings its own.
+    pub(super) fn sandbox_agent(&self) -> Result<PathBuf, BoxError> {
+        let file = match &self.arguments.sandbox_agent {
             Some(file) => file.clone(),
             None => find_sandbox_agent()?,
         };
-        let sandbox_agent = sandbox_agent.canonicalize().map_err(|error| {
-            format!(
-                "{}: {error}; build it with scripts/build-sandbox-agent",
-                sandbox_agent.display()
-            )
-        })?;
-        engine::check(&arguments)?;
-        Ok(Self { arguments, data, sandbox_agent, telemetry })
+        file.canonicalize().map_err(|error| {
+            format!("{}: {error}; build it with scripts/build-sandbox-agent", file.display()).into()
+        })
     }
 
     /// Where a part listens: the argument, a free port for scripts, or the port everybody knows.
@@ -119,6 +124,20 @@ fn default_data() -> Result<PathBuf, BoxError> {
         }
     };
     Ok(base.join("wolfpack"))
+}
+
+fn mount_root(root: &Path) -> Result<PathBuf, BoxError> {
+    let unusable = |why: &dyn std::fmt::Display| {
+        format!("--mount-root {}: {why}; name a folder of this machine", root.display())
+    };
+    let path = root.canonicalize().map_err(|error| unusable(&error))?;
+    if !path.is_dir() {
+        return Err(unusable(&"it is no folder").into());
+    }
+    if path == Path::new("/") {
+        return Err(unusable(&"sandboxes may not have all of it").into());
+    }
+    Ok(path)
 }
 
 fn find_sandbox_agent() -> Result<PathBuf, BoxError> {

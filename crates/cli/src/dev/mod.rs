@@ -91,18 +91,19 @@ async fn session(config: &DevConfig) -> Result<(), BoxError> {
     // The drain of the whole is bounded by that of each part.
     parts.stop().await;
     if config.arguments.ephemeral {
-        engine::remove_network(config).await;
+        wolf::remove(config).await;
     }
     outcome.map(drop)
 }
 
 async fn start(config: &DevConfig, parts: &mut Parts) -> Result<(), BoxError> {
+    wolf::check(config).await?;
     let fleet = Fleet::start(config, parts).await?;
-    let wolf = wolf::start(config, &fleet, parts).await?;
-    tokio::select! {
-        online = wolf::wait_online(&fleet, &wolf, ONLINE) => online?,
+    let starting = wolf::start(config, &fleet, parts).await?;
+    let wolf = tokio::select! {
+        online = starting.online(config, &fleet, ONLINE) => online?,
         why = parts.failed() => return Err(why.into()),
-    }
+    };
     let ready = Ready::new(config, &fleet, &wolf);
     ready.save(config)?;
     // Whoever closed stdout does not want to read it.

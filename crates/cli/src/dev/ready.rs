@@ -8,6 +8,7 @@ use wolfpack_runtime::BoxError;
 
 use super::config::DevConfig;
 use super::services::Fleet;
+use super::wolf::Wolf;
 use crate::context::Context;
 
 /// The facts of a fleet that is ready.
@@ -25,21 +26,28 @@ pub(super) struct Ready {
     pub(super) ca: PathBuf,
     /// The wolf on this machine.
     pub(super) wolf: String,
-    /// The bridge of its sandboxes.
+    /// What it runs in, for people.
+    pub(super) wolf_runs: String,
+    /// Its container, when it is one.
+    pub(super) wolf_container: Option<String>,
+    /// The network of its container, or with the machine's own engine of its
+    /// sandboxes.
     pub(super) network: String,
     /// The folder of the state.
     pub(super) data: PathBuf,
 }
 
 impl Ready {
-    pub(super) fn new(config: &DevConfig, fleet: &Fleet, wolf: &str) -> Self {
+    pub(super) fn new(config: &DevConfig, fleet: &Fleet, wolf: &Wolf) -> Self {
         Self {
             server: format!("http://{}", fleet.http),
             server_tls: format!("https://localhost:{}", fleet.tls.port()),
             agents: fleet.agents.to_string(),
             api_key: fleet.api_key.clone(),
             ca: fleet.root.clone(),
-            wolf: wolf.to_owned(),
+            wolf: wolf.name.clone(),
+            wolf_runs: wolf.runs.clone(),
+            wolf_container: wolf.container.clone(),
             network: config.network(),
             data: config.data.clone(),
         }
