@@ -7,8 +7,9 @@ use tonic::{Request, Response, Status, Streaming};
 use wolfpack_proto::registry::v1::wolf_service_server::{WolfService, WolfServiceServer};
 use wolfpack_proto::registry::v1::{
     GetWolfRequest, GetWolfResponse, ListWolvesRequest, ListWolvesResponse, RegisterWolfResponse,
-    WatchWolvesRequest, WatchWolvesResponse,
+    WatchWolvesRequest, WatchWolvesResponse, WolfImage,
 };
+use wolfpack_proto::types::v1::TelemetryState;
 use wolfpack_rpc::{
     Allow, ListenConfig, PeerConfig, PolicyRow, Profile, RpcKind, Server, to_status,
 };
@@ -22,6 +23,7 @@ use crate::bridge::{BridgeParts, Bridges};
 use crate::config::{DockerConfig, HostPort, MountsConfig};
 use crate::engine::fake::{Call, FakeEngine, Fault as EngineFault};
 use crate::engine::{DockerEngine, Engine, Network};
+use crate::inventory::gpu::fixtures::{Host, told as gpu};
 use crate::lifecycle::{Parts, Quota, Ready, RelayPorts, Settings};
 use crate::metrics::Metrics;
 use crate::mounts::Stage;
@@ -133,11 +135,17 @@ struct Line {
     fake: FakeEngine,
     engine: Arc<dyn Engine>,
     lifecycle: Lifecycle,
+    cached: watch::Sender<Arc<WolfImages>>,
+    pressure: watch::Sender<String>,
     _dir: tempfile::TempDir,
 }
 
 impl Line {
-    async fn new(mut scripts: Vec<Script>) -> Self {
+    async fn new(scripts: Vec<Script>) -> Self {
+        Self::with(scripts, Sources::host()).await
+    }
+
+    async fn with(mut scripts: Vec<Script>, sources: Sources) -> Self {
         scripts.reverse();
         let context = Context::quiet("wolf");
         let (sender, came) = mpsc::channel(64);
@@ -204,20 +212,22 @@ impl Line {
             capacity: CapacityConfig { cpu_milli: Some(1_234), ..CapacityConfig::default() },
             ..Config::default()
         };
-        let (cached, pressure) = (watch::channel(Arc::default()), watch::channel(String::new()));
+        let (cached, cached_seen) = watch::channel(Arc::<WolfImages>::default());
+        let (pressure, pressure_seen) = watch::channel(String::new());
+        let seen = (cached_seen, pressure_seen);
         let link = Link {
             broker: RpcChannel::to_service(&peer, "tunnel-broker", None).unwrap(),
             instance: InstanceId::parse("i1").unwrap(),
             lifecycle: lifecycle.clone(),
             health: health_seen,
-            inventory: InventorySource::new(&config),
-            images: ImageNews { cached: cached.1, disk_pressure: pressure.1 },
+            inventory: InventorySource::with(&config, sources),
+            images: ImageNews { cached: seen.0, disk_pressure: seen.1 },
             display_name: "a wolf".into(),
             labels: std::collections::BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
             supervisor: context.supervisor.clone(),
         };
         context.supervisor.spawn("link", link.run());
-        Self { context, came, fake, engine, lifecycle, _dir: dir }
+        Self { context, came, fake, engine, lifecycle, cached, pressure, _dir: dir }
     }
 
     async fn next(&mut self) -> Came {
@@ -314,6 +324,61 @@ async fn an_engine_that_fails_is_told_and_what_it_runs_is_unknown() {
             break;
         }
     }
+    line.stop().await;
+}
+
+#[tokio::test]
+async fn gpus_are_told_with_what_fails_of_them() {
+    let host = Host::new().nvidia("0000:01:00.0", "GPU-a", "NVIDIA L4");
+    host.says(Ok(vec![gpu("GPU-a", "NVIDIA L4", "0000:01:00.0", 0)]));
+    let mut line = Line::with(vec![], host.sources()).await;
+    let told = line.registered().await.capacity.unwrap();
+    assert_eq!((told.gpus.len(), told.gpus[0].id.as_str()), (1, "GPU-a"));
+    assert!(told.gpus[0].encoder_sessions > Some(0));
+    let beat = line.beat().await;
+    assert_eq!(beat.gpus[0].state(), TelemetryState::Ok);
+    assert_eq!(beat.gpus[0].utilisation_percent, Some(3));
+    host.says(Err("it died"));
+    let failed = loop {
+        let beat = line.beat().await;
+        if beat.gpus[0].state() == TelemetryState::Failed {
+            break beat;
+        }
+    };
+    assert_eq!(failed.gpus[0].utilisation_percent, None, "absent, not zero");
+    let free = || line.lifecycle.free().gpu_milli;
+    assert_eq!(free(), 0, "the wolf's own guard refuses it too");
+    // Another device is another wolf: it registers again.
+    host.says(Ok(vec![
+        gpu("GPU-a", "NVIDIA L4", "0000:01:00.0", 0),
+        gpu("GPU-b", "NVIDIA L4", "0000:02:00.0", 1),
+    ]));
+    assert_eq!(line.registered().await.capacity.unwrap().gpus.len(), 2);
+    assert_eq!(line.lifecycle.free().gpu_milli, 2_000);
+    line.stop().await;
+}
+
+#[tokio::test]
+async fn images_go_with_a_beat_when_they_are_others_and_want_of_disk_at_once() {
+    let mut line = Line::new(vec![]).await;
+    line.registered().await;
+    assert_eq!(line.beat().await.images, Some(WolfImages::default()), "the first says it all");
+    assert_eq!(line.beat().await.images, None);
+    let images =
+        WolfImages { images: vec![WolfImage { id: "sha256:1".into(), ..WolfImage::default() }] };
+    line.cached.send_replace(Arc::new(images.clone()));
+    line.pressure.send_replace("2 % of the disk is free".to_owned());
+    let mut told = None;
+    let short = loop {
+        let beat = line.beat().await;
+        told = beat.images.or(told);
+        if !beat.disk_pressure.is_empty() {
+            break beat.disk_pressure;
+        }
+    };
+    assert_eq!((short.as_str(), told), ("2 % of the disk is free", Some(images)));
+    line.pressure.send_replace(String::new());
+    while !line.beat().await.disk_pressure.is_empty() {}
     line.stop().await;
 }
 

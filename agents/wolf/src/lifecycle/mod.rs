@@ -205,6 +205,12 @@ impl Lifecycle {
         self.inner.admission.lock().set_capacity(inventory.capacity());
     }
 
+    /// What of the wolf is free, as its own guard counts.
+    #[must_use]
+    pub fn free(&self) -> wolfpack_types::capacity::Free {
+        self.inner.admission.lock().free()
+    }
+
     /// How many sandboxes hold goods.
     #[must_use]
     pub fn holding(&self) -> usize {
