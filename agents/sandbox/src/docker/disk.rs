@@ -21,6 +21,9 @@ pub const TICK: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(10);
 /// A walk may take this share of the time: one part in so many.
 const SHARE: u32 = 20;
+/// As [`CALM`] and [`SHARE`] while somebody makes room and waits for it.
+const EAGER: Duration = Duration::from_secs(2);
+const EAGER_SHARE: u32 = 3;
 /// Written since the last walk, it is never a reason to walk again.
 const SMALL: u64 = 32 << 20;
 
@@ -113,7 +116,9 @@ fn due(last: &Walk, now: Instant, free: u64, limit: u64) -> bool {
     let written = last.free.saturating_sub(free);
     let margin = limit.saturating_sub(last.used);
     let hurries = written > SMALL.min(margin) && written > margin / 2;
-    since >= CALM.max(last.took * SHARE) || (hurries && since >= last.took * 2)
+    let (pause, share) =
+        if last.used > roomy(limit) { (EAGER, EAGER_SHARE) } else { (CALM, SHARE) };
+    since >= pause.max(last.took * share) || (hurries && since >= last.took * 2)
 }
 
 #[cfg(test)]
@@ -137,19 +142,21 @@ mod tests {
     fn it_hurries_when_the_rest_may_have_been_written() {
         let now = Instant::now();
         let walk = |took, used| Walk { ended: now, took, used, free: 100 << 30 };
-        let quick = walk(Duration::from_millis(10), 9 << 30);
+        let quick = walk(Duration::from_millis(10), 8 << 30);
         let limit = 10 << 30;
         let later = |seconds| now + Duration::from_secs(seconds);
         assert!(!due(&quick, later(2), 100 << 30, limit), "nothing was written");
-        assert!(due(&quick, later(2), 99 << 30, limit), "all of the rest was");
+        assert!(due(&quick, later(2), 98 << 30, limit), "all of the rest was");
         assert!(!due(&quick, later(2), (100 << 30) - (16 << 20), limit), "a little was");
         assert!(due(&quick, later(10), 100 << 30, limit), "it is time");
-        let slow = walk(Duration::from_secs(3), 9 << 30);
+        let slow = walk(Duration::from_secs(3), 8 << 30);
         assert!(!due(&slow, later(4), 0, limit), "walks take turns with work");
         assert!(!due(&slow, later(30), 100 << 30, limit));
         assert!(due(&slow, later(60), 100 << 30, limit));
         let full = walk(Duration::from_millis(10), 11 << 30);
         assert!(due(&full, later(1), (100 << 30) - 1, limit), "beyond it every byte counts");
+        assert!(due(&full, later(2), 100 << 30, limit), "whoever makes room waits for it");
+        assert!(!due(&walk(Duration::from_secs(1), 11 << 30), later(2), 100 << 30, limit));
     }
 
     #[test]

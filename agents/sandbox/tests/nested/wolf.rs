@@ -9,7 +9,7 @@ use serde_json::json;
 use super::machine::{IMAGE, Removed, Volume, agent, docker, docker_ok, name, text};
 
 /// What takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 /// As the wolf's image prepares its place, without its program: this suite is
 /// about what is inside.
