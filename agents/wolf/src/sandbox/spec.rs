@@ -104,7 +104,7 @@ impl GpuAccess {
 /// What NVIDIA's runtime brings in by itself: `void` for nothing.
 pub const NVIDIA_VISIBLE: &str = "NVIDIA_VISIBLE_DEVICES";
 /// What CUDA looks at.
-pub const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
+const CUDA_VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 
 /// The variables by which programs in a sandbox know its devices of NVIDIA's:
 /// exactly those, by UUID. Empty without any.

@@ -7,20 +7,20 @@ use super::toolkit::run;
 
 /// One instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MigInstance {
+pub(super) struct MigInstance {
     /// UUID of the GPU it is of.
-    pub parent: String,
+    pub(super) parent: String,
     /// `MIG-...`
-    pub uuid: String,
+    pub(super) uuid: String,
     /// Such as `1g.5gb`.
-    pub profile: String,
+    pub(super) profile: String,
 }
 
 impl MigInstance {
     /// Its memory in bytes, by the size in its profile's name. What is usable is
     /// a little less than the name says, so five in a hundred are left out.
     #[must_use]
-    pub fn memory_bytes(&self) -> Option<u64> {
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
         let size = self.profile.split('.').find_map(|part| part.strip_suffix("gb"))?;
         let gigabytes: u64 = size.parse().ok()?;
         Some(gigabytes * 1_000_000_000 / 100 * 95).filter(|bytes| *bytes > 0)
@@ -28,7 +28,7 @@ impl MigInstance {
 }
 
 /// Every instance of the host, by `nvidia-smi -L`.
-pub async fn instances(program: &Path) -> Vec<MigInstance> {
+pub(super) async fn instances(program: &Path) -> Vec<MigInstance> {
     run(program, &["-L"]).await.map(|told| parse(&told)).unwrap_or_default()
 }
 
