@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use crate::image::image;
-use crate::wolf::{RIGHTS, STAND_IN, Wolf};
+use crate::wolf::{RIGHTS, STAND_IN, Wolf, docker};
 
 /// Starts a wolf that must fail, and then a good one on the same volumes.
 async fn fails(more: &[&str], code: i32, step: &str, says: &str) {
@@ -108,14 +108,8 @@ async fn a_pool_that_is_in_use() {
     let Some(image) = image().await else { return };
     let wolf = Wolf::new(image);
     // Whatever the outer bridge has: the pool is everything it could be.
-    let own = crate::wolf::docker(&[
-        "network",
-        "inspect",
-        "bridge",
-        "-f",
-        "{{(index .IPAM.Config 0).Subnet}}",
-    ])
-    .await;
+    let own =
+        docker(&["network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Subnet}}"]).await;
     let pool = own.trim().parse::<ipnet::Ipv4Net>().map_or_else(
         |_| pool.to_owned(),
         |subnet| format!("WOLFPACK_INIT__POOL={}", subnet.trunc()),
@@ -139,6 +133,26 @@ async fn no_engine() {
 async fn an_engine_that_does_not_start() {
     // A driver it does not know ends it: its own words must be told.
     fails(&["-e", "WOLFPACK_INIT__ENGINE__STORAGE_DRIVER=none"], 78, "engine", "driver").await;
+}
+
+#[tokio::test]
+async fn a_port_for_names_that_is_taken() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    // One that has the port on every address, in the network that they share.
+    let holder = Wolf::new(image);
+    let hold = "use Socket; socket(S, PF_INET, SOCK_DGRAM, 17) or die; \
+                bind(S, sockaddr_in(53, INADDR_ANY)) or die; print STDERR qq(held\\n); sleep 1000";
+    docker(&["run", "-d", "--name", &holder.name, "--entrypoint", "perl", image, "-e", hold]).await;
+    let began = std::time::Instant::now();
+    while !holder.logs().await.contains("held") {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "{}", holder.logs().await);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let network = format!("container:{}", holder.name);
+    wolf.run(&[&STAND_IN[..], &["--network", &network]].concat()).await;
+    named(&wolf, 79, "dns", "172.").await;
+    recovers(&wolf).await;
 }
 
 #[tokio::test]

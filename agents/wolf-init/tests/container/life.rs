@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use wolfpack_dockerd::status::Outcome;
 
 use crate::image::{INNER, image};
-use crate::wolf::{Wolf, docker};
+use crate::wolf::{STAND_IN, Wolf, docker};
 
 /// Ends at once when it is asked to.
 const BOX: &str = "trap 'exit 0' TERM; while :; do sleep 0.2; done";
@@ -142,4 +142,40 @@ async fn a_sandbox_that_does_not_end_does_not_hold_the_stop() {
     // 137 would be the outer engine's own patience.
     let code = wolf.ended().await;
     assert!(code == 0 || code == 1, "{code}: {}", wolf.logs().await);
+}
+
+#[tokio::test]
+async fn names_that_only_the_resolver_around_knows_are_known_inside() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let network = wolf.name.clone();
+    docker(&["network", "create", &network]).await;
+    let peer = Wolf::new(image);
+    let held = ["run", "-d", "--network", &network, "--entrypoint", "sleep", "--name", &peer.name];
+    docker(&[&held[..], &[image, "1000"]].concat()).await;
+    wolf.run(&[&STAND_IN[..], &["--network", &network]].concat()).await;
+    let status = wolf.healthy().await;
+    // The outer engine's rules for names are in this network namespace.
+    let why = status.iptables.map(|choice| choice.reason).unwrap_or_default();
+    let name = format!("{}.{network}", peer.name);
+    wolf.load().await;
+    wolf.inner(&["network", "create", "apart"]).await;
+    let mut answers = Vec::new();
+    for inner in ["bridge", "apart"] {
+        let asked = ["run", "--rm", "--network", inner, INNER, "getent", "hosts", &name];
+        answers.push(wolf.inner(&asked).await);
+    }
+    let address = docker(&[
+        "inspect",
+        "-f",
+        "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}",
+        &peer.name,
+    ])
+    .await;
+    drop((wolf, peer));
+    docker(&["network", "rm", &network]).await;
+    assert_eq!(why, "the outer engine's rules are there");
+    for answer in answers {
+        assert!(answer.starts_with(address.trim()), "{answer} is not {address}");
+    }
 }
