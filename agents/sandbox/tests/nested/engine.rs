@@ -149,13 +149,13 @@ fn with_a_bound(sandbox: &Sandbox<'_>) {
     sandbox.ok("docker run --detach --restart always --name writes tiny sh -c 'dd if=/dev/zero of=/big bs=1M count=200 oflag=append conv=notrunc; sleep 1000'");
     until("it is full", || sandbox.log().contains("the engine's data is too large"));
     until("the reason is told", || {
-        let output = sandbox.sh("wolf", "docker run --rm tiny true");
+        let output = sandbox.sh("wolf", "docker run --rm tiny sh -c :");
         String::from_utf8_lossy(&output.stderr).contains("docker system prune")
     });
     assert!(!sandbox.ok("docker images --quiet tiny").is_empty(), "what reads passes");
     sandbox.refused("docker start writes");
     sandbox.ok("docker rm --force writes");
     until("there is room again", || {
-        sandbox.sh("wolf", "docker run --rm tiny true").status.success()
+        sandbox.sh("wolf", "docker run --rm tiny sh -c :").status.success()
     });
 }

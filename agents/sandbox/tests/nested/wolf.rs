@@ -188,7 +188,7 @@ impl Sandbox<'_> {
     /// programs.
     pub(crate) fn make_tiny(&self) {
         self.ok("rm -rf /tmp/tiny && mkdir -p /tmp/tiny/tmp /tmp/tiny/etc && cd /tmp/tiny\n\
-            for program in sh cat sleep getent dd sha256sum true; do\n\
+            for program in sh cat sleep getent dd sha256sum; do\n\
                 file=$(command -v $program) && cp --parents -L $file .\n\
                 for library in $(ldd $file | grep -o '/[^ )]*'); do cp --parents -L $library .; done\n\
             done\n\
