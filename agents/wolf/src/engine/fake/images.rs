@@ -19,6 +19,15 @@ pub(super) fn id(name: &str) -> String {
     format!("sha256:{name}")
 }
 
+/// The name in a reference: an id is made of it, and one without a tag has
+/// the usual one.
+fn name_of(reference: &str) -> String {
+    match reference.strip_prefix("sha256:") {
+        Some(name) => name.to_owned(),
+        None => crate::engine::image::with_tag(reference),
+    }
+}
+
 pub(super) fn list(engine: &FakeEngine) -> Value {
     let state = engine.state.lock();
     let image = |name: &String| {
@@ -32,10 +41,10 @@ pub(super) fn list(engine: &FakeEngine) -> Value {
 }
 
 pub(super) fn inspect(engine: &FakeEngine, reference: &str) -> Response {
-    let name = reference.strip_prefix("sha256:").unwrap_or(reference);
-    match engine.state.lock().images.get(name) {
+    let name = name_of(reference);
+    match engine.state.lock().images.get(&name) {
         Some(config) => ok(&json!({
-            "Id": id(name), "Config": config, "RepoTags": [name], "RepoDigests": [], "Size": 1_024,
+            "Id": id(&name), "Config": config, "RepoTags": [name], "RepoDigests": [], "Size": 1_024,
         })),
         None => error(404, &format!("No such image: {reference}")),
     }
@@ -79,15 +88,15 @@ fn names(archive: &[u8]) -> Option<Vec<String>> {
 }
 
 pub(super) fn remove(engine: &FakeEngine, reference: &str) -> Response {
-    let name = reference.strip_prefix("sha256:").unwrap_or(reference);
+    let name = name_of(reference);
     let mut state = engine.state.lock();
-    if !state.images.contains_key(name) {
+    if !state.images.contains_key(&name) {
         return error(404, &format!("No such image: {reference}"));
     }
-    if state.containers.values().any(|container| container.request["Image"] == name) {
+    if state.containers.values().any(|container| container.request["Image"] == name.as_str()) {
         return error(409, "conflict: unable to remove: a container is using its image");
     }
-    state.images.remove(name);
+    state.images.remove(&name);
     drop(state);
     ok(&json!([{"Untagged": name}]))
 }

@@ -148,16 +148,16 @@ async fn a_watcher_that_is_too_slow_is_told() {
 #[test]
 fn every_rpc_has_its_row() {
     let set = prost_types::FileDescriptorSet::decode(wolfpack_proto::DESCRIPTOR_SET).unwrap();
-    let service = set
+    let served =
+        ["WolfRuntimeService", "WolfImageService", "WolfDoctorService", "ContainerService"];
+    let rpcs: BTreeSet<String> = set
         .file
         .iter()
+        .filter(|file| file.package() == "wolfpack.agent.v1")
         .flat_map(|file| &file.service)
-        .find(|service| service.name() == "WolfRuntimeService")
-        .unwrap();
-    let rpcs: BTreeSet<String> = service
-        .method
-        .iter()
-        .map(|method| format!("/wolfpack.agent.v1.WolfRuntimeService/{}", method.name()))
+        .filter(|service| served.contains(&service.name()))
+        .flat_map(|service| service.method.iter().map(move |method| (service.name(), method)))
+        .map(|(service, method)| format!("/wolfpack.agent.v1.{service}/{}", method.name()))
         .collect();
     assert_eq!(rpcs, POLICY.iter().map(|row| row.method.to_owned()).collect());
 }
