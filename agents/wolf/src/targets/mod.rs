@@ -148,7 +148,7 @@ impl TargetDialer for HostTarget {
             audit = "wolf.host_target_dialed",
             caller = peer.caller,
             connection = peer.connection_id,
-            target = self.name,
+            dialed = self.name,
             "somebody reaches what runs beside the agent"
         );
         self.connect().await
@@ -171,9 +171,9 @@ pub fn export(tunnel: &mut Builder, config: &TargetsConfig) -> Result<Vec<HostTa
 pub(crate) async fn say(targets: Vec<HostTarget>) {
     for target in targets {
         match target.look().await {
-            Ok(()) => tracing::info!(target = target.name, place = %target.place, "exported"),
+            Ok(()) => tracing::info!(export = target.name, place = %target.place, "exported"),
             Err(fault) => tracing::info!(
-                target = target.name,
+                export = target.name,
                 "exported, and not there now: {}",
                 fault.message
             ),

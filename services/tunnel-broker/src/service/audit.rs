@@ -33,7 +33,7 @@ impl Audited {
         let Self { user, key, project, endpoint, target } = self;
         tracing::warn!(
             audit = "tunnel.dial_refused",
-            user, key, project, endpoint, target,
+            user, key, project, endpoint, dialed = target,
             reason = %fault.reason,
             "a user was refused a target"
         );
@@ -48,7 +48,7 @@ impl Audited {
             key,
             project,
             endpoint,
-            target,
+            dialed = target,
             connection,
             "a user reached a target"
         );
@@ -74,7 +74,7 @@ impl Connection {
             key,
             project,
             endpoint,
-            target,
+            dialed = target,
             connection = self.connection,
             seconds = self.began.elapsed().as_secs(),
             reason = fault.map_or("OK", |fault| fault.reason.as_str()),
