@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 use wolfpack_proto::agent::v1::container_service_server::ContainerServiceServer;
+use wolfpack_proto::agent::v1::wolf_doctor_service_server::WolfDoctorServiceServer;
 use wolfpack_proto::agent::v1::wolf_image_service_server::WolfImageServiceServer;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceServer;
 use wolfpack_rpc::server::admin::Admin;
@@ -22,6 +23,7 @@ use wolfpack_types::{Endpoint, Target as TunnelTarget};
 use crate::admission::Admission;
 use crate::bridge::Bridges;
 use crate::config::Config;
+use crate::doctor::{Doctor, ECHO_MESSAGE, Place};
 use crate::engine::{DockerEngine, Engine};
 use crate::images::{self, HostDisk, Images};
 use crate::join::{self, IdentityStore, WolfIdentity};
@@ -224,6 +226,10 @@ impl App {
             .add_service(
                 WolfImageServiceServer::new(ImageRpcs::new(self.images.clone()))
                     .max_decoding_message_size(LOAD_MESSAGE),
+            )
+            .add_service(
+                WolfDoctorServiceServer::new(Doctor::new(Place::of(&self.config)))
+                    .max_decoding_message_size(ECHO_MESSAGE),
             )
             .incoming(connections, Profile::tunnelled())
             .build();

@@ -11,6 +11,7 @@
 //! - [`mounts`]: what sandboxes see of the host.
 //! - [`shared_docker`]: the wolf's engine, for sandboxes that may have it.
 //! - [`relay`]: what sandboxes reach as `wolfpack.internal`.
+//! - [`doctor`]: whether the wolf is well.
 //! - [`images`]: loading, keeping and removing images.
 //! - [`inventory`]: what the host has to give.
 //! - [`targets`]: what runs beside the agent and is reached through its tunnel.
@@ -19,6 +20,7 @@ pub mod admission;
 mod app;
 pub mod bridge;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod firewall;
 pub mod images;

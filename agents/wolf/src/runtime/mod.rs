@@ -41,6 +41,8 @@ pub const POLICY: &[PolicyRow] = &[
     row("/wolfpack.agent.v1.WolfRuntimeService/WatchSandboxes", RpcKind::Stream),
     row("/wolfpack.agent.v1.WolfRuntimeService/StreamLogs", RpcKind::Stream),
     row("/wolfpack.agent.v1.ContainerService/ListContainers", RpcKind::Unary),
+    row("/wolfpack.agent.v1.WolfDoctorService/RunChecks", RpcKind::Stream),
+    row("/wolfpack.agent.v1.WolfDoctorService/Echo", RpcKind::Unary),
     row("/wolfpack.agent.v1.WolfImageService/ListImages", RpcKind::Unary),
     row("/wolfpack.agent.v1.WolfImageService/LoadImage", RpcKind::Stream),
     // Layers of a large image take their time; the engine's deadline bounds it.
