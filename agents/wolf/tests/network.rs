@@ -169,6 +169,7 @@ async fn sandboxes_do_not_reach_the_metadata_of_a_cloud() {
     firewall::lift(&host.network, &host.door()).await.expect("lifted");
     firewall::lift(&host.network, &host.door()).await.expect("it is lifted");
     assert_eq!(host.rules(), Vec::<String>::new());
+    assert_eq!(firewall::count(&host.wolf, &host.network).await.expect("counted"), 0);
     drop(behind);
 }
 

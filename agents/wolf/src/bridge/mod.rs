@@ -102,7 +102,8 @@ impl Bridges {
     }
 
     /// Finds or makes the bridge of one sandbox, guarded, with the relay on the
-    /// ports of the shared one.
+    /// ports of the shared one. Call it again now and then: rules that somebody
+    /// took away are put back.
     ///
     /// # Errors
     /// `ENGINE_FAILED` when one of it cannot be made: what was made stays until
@@ -112,12 +113,6 @@ impl Bridges {
         let name = labels::container_name(&parts.wolf, &identity.sandbox);
         let made = parts.engine.ensure_network(&name, &labels::belongings(identity)).await;
         let network = made.map_err(|error| error.into_fault("make the sandbox's network"))?;
-        let there = |own: &BTreeMap<SandboxId, (Network, Relay)>| {
-            own.get(&identity.sandbox).is_some_and(|(on, _)| *on == network)
-        };
-        if there(&self.own.lock()) {
-            return Ok(network);
-        }
         let failed = |words: &str, error: BoxError| {
             Fault::new(
                 Reason::EngineFailed,
@@ -129,6 +124,10 @@ impl Bridges {
         let guarded = firewall::guard(&network, &self.door(ports)).await;
         if *self.guarded.lock() == Some(true) {
             guarded.map_err(|error| failed("cannot be guarded", error.into()))?;
+        }
+        let open = self.own.lock().get(&identity.sandbox).is_some_and(|(on, _)| *on == network);
+        if open {
+            return Ok(network);
         }
         let targets = (parts.gateway.clone(), parts.broker.clone());
         let bounds = Arc::new(self.bounds.of_one());
@@ -148,12 +147,6 @@ impl Bridges {
         }
         self.own.lock().insert(identity.sandbox.clone(), (network.clone(), relay));
         Ok(network)
-    }
-
-    /// Whether a sandbox's bridge was opened by this process.
-    #[must_use]
-    pub fn is_open(&self, sandbox: &SandboxId) -> bool {
-        self.own.lock().contains_key(sandbox)
     }
 
     /// Takes a sandbox's bridge away: relay, network, rules. One that is not

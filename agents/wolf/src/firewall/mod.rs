@@ -92,13 +92,17 @@ pub async fn guard(network: &Network, door: &Door) -> Result<(), FirewallError> 
     program::change(&script).await
 }
 
-/// Takes the rules of a network away; without any that is done.
+/// Takes the rules of a network away, and with those of the wolf's last one
+/// its chain; without any that is done.
 ///
 /// # Errors
 /// When one of them stays.
 pub async fn lift(network: &str, door: &Door) -> Result<(), FirewallError> {
     let listing = program::list().await?;
-    let script = rules::bridge(&listing, network, None, &door.chain);
+    let mut script = rules::bridge(&listing, network, None, &door.chain);
+    if rules::leading_to(&listing, &door.chain).all(|other| other == network) {
+        script.extend(rules::no_door(&listing, &door.chain));
+    }
     program::change(&script).await
 }
 

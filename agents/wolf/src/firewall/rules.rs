@@ -85,6 +85,16 @@ pub(super) fn networks(listing: &str, suffix: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The networks whose bridges lead to the wolf's chain; once a rule.
+pub(super) fn leading_to(listing: &str, chain: &str) -> impl Iterator<Item = String> {
+    rules(listing, INPUT).filter(move |rule| rule.last().is_some_and(|last| last == chain)).map(
+        |rule| {
+            let network = tag(&rule).and_then(|tag| tag.strip_prefix(TAG));
+            network.unwrap_or_default().to_owned()
+        },
+    )
+}
+
 /// How many rules are of such networks, of this one, or in the chain.
 pub(super) fn count(listing: &str, suffix: &str, network: &str, chain: &str) -> usize {
     let ours = |rule: &Vec<String>| {
@@ -190,6 +200,7 @@ mod tests {
         assert_eq!(settle(&mut chain, Some("br-1")), 0);
         assert_eq!(count(&chain.join("\n"), "-1", "w-1", "in"), 3);
         assert_eq!(networks(&chain.join("\n"), "-1"), BTreeSet::from(["w-1".to_owned()]));
+        assert_eq!(leading_to(&chain.join("\n"), "in").collect::<Vec<_>>(), ["w-1"]);
         assert_eq!(settle(&mut chain, None), 3);
         assert_eq!(chain, foreign);
     }

@@ -237,7 +237,9 @@ impl Creation {
         self.touched.store(true, Ordering::Relaxed);
         let belongings = lifecycle.prepare(identity, goods, &self.request, ready).await?;
         let boot_dir = self.boot_directory(ready, image.1, &gpus).await?;
-        lifecycle.attend(identity, self.request.docker, ready).await?;
+        if self.request.docker == DockerMode::Shared {
+            lifecycle.attend(identity, self.request.docker, ready).await?;
+        }
         Ok((self.container(ready, &belongings, &boot_dir, image, &gpus).await, belongings))
     }
 

@@ -53,7 +53,7 @@ impl WolfImageService for ImageRpcs {
         let upload = Upload { digest: start.sha256, size: start.size_bytes };
         let chunks = frames.map(|frame| match frame {
             Ok(LoadImageRequest { frame: Some(load_image_request::Frame::Chunk(chunk)) }) => {
-                Ok(Chunk { offset: chunk.offset, data: chunk.data.into() })
+                Ok(Chunk { offset: chunk.offset, data: chunk.data })
             }
             Ok(_) => Err(Fault::new(
                 Reason::RequestInvalid,
