@@ -38,7 +38,7 @@ pub(super) struct Wolf {
 /// A wolf that was started and has not been heard of yet.
 pub(super) enum Starting {
     Agent { name: String, engine: String },
-    Image(ImageWolf),
+    Image(Box<ImageWolf>),
 }
 
 /// Refuses at once what cannot work, before anything is started.
@@ -60,7 +60,7 @@ pub(super) async fn start(
             name: agent::start(config, fleet, parts).await?,
             engine: super::engine::socket(&config.arguments),
         },
-        WolfKind::Image => Starting::Image(image::start(config, fleet, parts).await?),
+        WolfKind::Image => Starting::Image(Box::new(image::start(config, fleet, parts).await?)),
     })
 }
 
