@@ -3,10 +3,10 @@
 //! the three sets the pace and memory stays flat.
 
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::sync::{mpsc, watch};
@@ -177,19 +177,17 @@ impl Images {
         let telling = tell(seen, synced, events.clone());
         let working = work.run(taken, events);
         tokio::pin!(telling, working);
-        loop {
-            tokio::select! {
-                outcome = &mut working => return outcome,
-                () = &mut telling => return working.await,
-            }
+        tokio::select! {
+            outcome = &mut working => outcome,
+            () = &mut telling => working.await,
         }
     }
 }
 
 /// What runs at the same time.
 struct Work<'a> {
-    pump: Option<futures::future::BoxFuture<'static, Result<mpsc::Sender<Bytes>, Fault>>>,
-    engine: Option<Pin<Box<dyn Future<Output = Result<Vec<String>, EngineError>> + Send + 'a>>>,
+    pump: Option<BoxFuture<'static, Result<mpsc::Sender<Bytes>, Fault>>>,
+    engine: Option<BoxFuture<'a, Result<Vec<String>, EngineError>>>,
     superseded: CancellationToken,
     stop: CancellationToken,
 }

@@ -123,7 +123,6 @@ impl Images {
 
     /// Keeps the image of this name from being removed while it is being made
     /// use of: from before it is looked for until a container stands on it.
-    #[must_use]
     pub fn hold(&self, reference: &str) -> InUse {
         self.inner.holds.hold(&image::with_tag(reference))
     }
@@ -223,7 +222,7 @@ impl Images {
                 }
                 Ok(None) => tracing::warn!(name, "an image that was loaded is not there"),
                 Err(error) => {
-                    tracing::warn!(name, %error, "an image that was loaded cannot be read")
+                    tracing::warn!(name, %error, "an image that was loaded cannot be read");
                 }
             }
         }

@@ -163,6 +163,7 @@ impl Through {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "an adapter of map_err")]
 fn invalid(why: super::archive::BadArchive) -> Stopped {
     Stopped::Refused(Fault::new(
         Reason::ImageArchiveInvalid,

@@ -108,7 +108,7 @@ impl UsesFile {
 
     /// Writes it whole or not at all.
     pub(super) fn write(&self, uses: &Uses) -> io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let folder = self.path.parent().unwrap_or_else(|| Path::new("/"));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(&serde_json::to_vec(uses)?)?;
         file.persist(&self.path).map_err(|error| error.error)?;

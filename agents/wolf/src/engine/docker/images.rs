@@ -134,7 +134,7 @@ fn summary(image: ImageSummary) -> StoredImage {
         id: image.id,
         references: names.filter(|name| !name.contains("<none>")).collect(),
         size_bytes: u64::try_from(image.size).unwrap_or(0),
-        created: created.map(|seconds| instant(seconds)),
+        created: created.map(instant),
         containers: 0,
     }
 }

@@ -90,8 +90,11 @@ pub(super) fn until_nul(field: &[u8]) -> &[u8] {
     field.get(..end).unwrap_or(field)
 }
 
+/// A key and its value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// The records `LENGTH KEY=VALUE\n` of an extension.
-pub(super) fn records(mut text: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
+pub(super) fn records(mut text: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
     let wrong = "an extension record is damaged";
     let mut found = Vec::new();
     while !text.is_empty() {
