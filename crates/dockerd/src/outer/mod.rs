@@ -117,3 +117,6 @@ fn number(file: &Path) -> Option<u32> {
 fn named(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("cannot {what}: {error}"))
 }
+
+#[cfg(test)]
+mod tests;
