@@ -64,6 +64,7 @@ impl Found {
     }
 
     /// With a value for programs.
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and paths are given as they are")]
     pub(super) fn fact(mut self, key: &str, value: impl ToString) -> Self {
         self.facts.insert(key.to_owned(), value.to_string());
         self

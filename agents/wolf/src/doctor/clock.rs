@@ -89,7 +89,7 @@ fn judged(ours: SystemTime, theirs: SystemTime) -> Found {
         Err(error) => (error.duration(), "behind"),
     };
     let sure = off.saturating_sub(UNSURE);
-    let words = format!("this clock is {:.0?} {word} the gateway's", off);
+    let words = format!("this clock is {off:.0?} {word} the gateway's");
     let found = if sure >= SKEWED.1 {
         Found::fail(words, "certificates and tokens will be refused: run an NTP client")
     } else if sure >= SKEWED.0 {

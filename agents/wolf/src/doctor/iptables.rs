@@ -39,16 +39,18 @@ pub(super) async fn backends(look: &Look) -> Found {
             format!("the rules cannot be listed: {why}"),
             "the wolf needs NET_ADMIN, and a kernel with nf_tables or ip_tables",
         ),
-        (nft, legacy) => judged(nft.and_then(Result::ok), legacy.and_then(Result::ok)),
+        (nft, legacy) => {
+            judged(nft.and_then(Result::ok).as_ref(), legacy.and_then(Result::ok).as_ref())
+        }
     }
 }
 
-fn judged(nft: Option<Held>, legacy: Option<Held>) -> Found {
-    let of = |held: &Option<Held>| {
-        held.as_ref().map_or((0, 0, false), |held| (held.rules.all, held.rules.docker, held.drops))
+fn judged(nft: Option<&Held>, legacy: Option<&Held>) -> Found {
+    let of = |held: Option<&Held>| {
+        held.map_or((0, 0, false), |held| (held.rules.all, held.rules.docker, held.drops))
     };
     let ((nft_all, nft_docker, nft_drops), (old_all, old_docker, old_drops)) =
-        (of(&nft), of(&legacy));
+        (of(nft), of(legacy));
     let found = if nft_docker > 0 && old_docker > 0 {
         Found::fail(
             "an engine has rules in nft and in legacy tables: what one accepts the other drops",

@@ -1,6 +1,7 @@
 //! The engine's networks and what is around them.
 
 use ipnet::Ipv4Net;
+use wolfpack_dockerd::plan::NetworkPlan;
 
 use super::check::Found;
 use super::place::Look;
@@ -11,7 +12,7 @@ pub(super) fn pools(look: &Look) -> Found {
         Err(why) => return Found::skip(format!("the routes cannot be read: {why}")),
     };
     let plan = look.init.as_ref().and_then(|init| init.plan.as_ref());
-    let mut own: Vec<Ipv4Net> = plan.map(|plan| plan.networks()).unwrap_or_default();
+    let mut own: Vec<Ipv4Net> = plan.map(NetworkPlan::networks).unwrap_or_default();
     own.extend(&outer.bridges);
     let own = Ipv4Net::aggregate(&own);
     if own.is_empty() {
