@@ -2,7 +2,7 @@
 //! same image on the same engine, interleaved.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use serde::Serialize;

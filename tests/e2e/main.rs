@@ -8,3 +8,4 @@ mod dev;
 mod fallback;
 mod main_job;
 mod separate_processes;
+mod wolf_image;

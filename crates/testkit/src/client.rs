@@ -91,6 +91,12 @@ impl Client {
         self.channel.clone()
     }
 
+    /// The credential, for clients that are not wrapped here.
+    #[must_use]
+    pub fn bearer(&self) -> Bearer {
+        self.bearer.clone()
+    }
+
     /// `SandboxService`.
     #[must_use]
     pub fn sandboxes(&self) -> SandboxServiceClient<Keyed> {

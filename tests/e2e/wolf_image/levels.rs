@@ -27,8 +27,7 @@ async fn the_deepest_container_reaches_home_and_the_world() {
 
     home(&client, name).await;
     let outside_folder = tempfile::tempdir().unwrap();
-    let outside =
-        Outside::start(outside_folder.path(), &fleet.wolf.gateway().await).await;
+    let outside = Outside::start(outside_folder.path(), &fleet.wolf.gateway().await).await;
     world(&client, name, &outside).await;
     build(&client, name).await;
     compose(&client, name).await;
@@ -42,9 +41,10 @@ async fn the_deepest_container_reaches_home_and_the_world() {
         "{listed:?}"
     );
     // Neither the wolf's engine nor this machine's shows what runs inside.
-    for engine in
-        [fleet.wolf.sh("docker ps -a --format '{{.Names}} {{.Image}}'").await, docker(&["ps", "-a"]).await]
-    {
+    for engine in [
+        fleet.wolf.sh("docker ps -a --format '{{.Names}} {{.Image}}'").await,
+        docker(&["ps", "-a"]).await,
+    ] {
         assert!(!engine.contains("kept") && !engine.contains("inner"), "{engine}");
     }
     assert_eq!(self::session(&client, name).await, session, "the tunnel stayed up all the while");
@@ -55,7 +55,8 @@ async fn the_deepest_container_reaches_home_and_the_world() {
 
 /// The API by its name, verified, from both levels.
 async fn home(client: &Client, name: &str) {
-    let gateway = "$(grep -o '\"gateway\": *\"[^\"]*' /run/wolfpack/config.json | grep -o 'https.*')";
+    let gateway =
+        "$(grep -o '\"gateway\": *\"[^\"]*' /run/wolfpack/config.json | grep -o 'https.*')";
     let start = pb::ExecStart {
         argv: vec!["bash".into(), "-c".into(), format!("echo {gateway}")],
         user: "root".to_owned(),
@@ -68,8 +69,12 @@ async fn home(client: &Client, name: &str) {
     let from_sandbox = ask.replace("/ca.crt", "/run/wolfpack/ca.crt");
     let answer = sh(client, name, &from_sandbox).await;
     assert!(!answer.is_empty());
-    let deepest =
-        sh(client, name, &format!("docker run --rm -v /run/wolfpack/ca.crt:/ca.crt:ro inner {ask}")).await;
+    let deepest = sh(
+        client,
+        name,
+        &format!("docker run --rm -v /run/wolfpack/ca.crt:/ca.crt:ro inner {ask}"),
+    )
+    .await;
     assert_eq!(deepest, answer);
 }
 
@@ -92,9 +97,7 @@ async fn world(client: &Client, name: &str, outside: &Outside) {
     };
     assert_eq!(sh(client, name, &deep(&clone("/deep"))).await, "hello\n");
 
-    let fetch = format!(
-        "curl -sS --max-time 60 --cacert /home/wolf/outside.pem {url}/big | wc -c"
-    );
+    let fetch = format!("curl -sS --max-time 60 --cacert /home/wolf/outside.pem {url}/big | wc -c");
     assert_eq!(sh(client, name, &deep(&fetch)).await.trim(), BIG.to_string());
     let send = format!(
         "head -c {BIG} /dev/zero > /big; sha256sum < /big | cut -d' ' -f1; \

@@ -40,8 +40,7 @@ async fn a_folder_is_seen_live_and_nothing_leads_out_of_it() {
     std::fs::write(root.path().join("code/page"), "one").unwrap();
     symlink("/etc", root.path().join("way-out")).unwrap();
     let fleet =
-        DevFleet::start_with(folder.path(), &["--wolf", "image", "--mount-root", root_path], &[])
-            .await;
+        DevFleet::start_with_wolf_image_and(folder.path(), &[], &["--mount-root", root_path]).await;
     let client = fleet.client().await;
 
     let name = client.run(mounting(&format!("{root_path}/code"))).await.unwrap().name;
@@ -64,12 +63,20 @@ async fn a_folder_is_seen_live_and_nothing_leads_out_of_it() {
     assert_ne!(write.code, 0, "it is read-only");
     client.delete(&name).await.unwrap();
 
-    for source in [format!("{root_path}/way-out"), format!("{root_path}/code/../../etc"), "/etc".into()] {
+    for source in
+        [format!("{root_path}/way-out"), format!("{root_path}/code/../../etc"), "/etc".into()]
+    {
         let why = refused(&client, mounting(&source)).await;
         assert!(
-            ["MOUNT_FORBIDDEN", "NO_WOLF_FITS", "REQUEST_INVALID", "SHAPE_INVALID", "InvalidArgument"]
-                .iter()
-                .any(|reason| why.contains(reason)),
+            [
+                "MOUNT_FORBIDDEN",
+                "NO_WOLF_FITS",
+                "REQUEST_INVALID",
+                "SHAPE_INVALID",
+                "InvalidArgument"
+            ]
+            .iter()
+            .any(|reason| why.contains(reason)),
             "{source}: {why}"
         );
     }

@@ -40,29 +40,52 @@ impl SecondWolf {
         let resolver = resolver(&gateway).await;
 
         let listen = format!("{gateway}:0");
-        let fleet = DevFleet::start_with(
-            folder,
-            &["--wolf", "engine", "--tls", &listen, "--agents", &listen, "--host", &gateway],
-            &[],
-        )
-        .await;
+        let arguments = ["--tls", &listen, "--agents", &listen, "--host", &gateway];
+        let fleet = DevFleet::start_and(folder, &arguments).await;
         let client = fleet.client().await;
         let before = wolves(&client).await;
         let token = join_token(&client).await;
-        let server = format!("https://{gateway}:{}", fleet.ready().tls_port());
+        let (_, port) = fleet.ready().server_tls.rsplit_once(':').unwrap();
+        let server = format!("https://{gateway}:{port}");
         let image = std::env::var("WOLFPACK_WOLF_IMAGE")
             .unwrap_or_else(|_| "wolfpack/wolf:latest".to_owned());
         let arguments = [
-            "run", "-d", "--name", &tag, "--network", &tag, "--dns", &gateway,
-            "--cap-add", "SYS_ADMIN", "--cap-add", "NET_ADMIN", "--cap-add", "SYS_PTRACE",
-            "--cap-add", "DAC_READ_SEARCH", "--security-opt", "seccomp=unconfined",
-            "--security-opt", "apparmor=unconfined", "--device-cgroup-rule", "c *:* rmw",
-            "--tmpfs", "/run", "--tmpfs", "/tmp:exec",
-            "-v", &format!("{tag}-state:/var/lib/wolfpack-wolf"),
-            "-v", &format!("{tag}-docker:/var/lib/docker"),
-            "-e", &format!("WOLFPACK_WOLF__SERVER={server}"),
-            "-e", &format!("WOLFPACK_WOLF__JOIN_TOKEN={token}"),
-            "-e", "WOLFPACK_WOLF__DOCKER__SHARED=true",
+            "run",
+            "-d",
+            "--name",
+            &tag,
+            "--network",
+            &tag,
+            "--dns",
+            &gateway,
+            "--cap-add",
+            "SYS_ADMIN",
+            "--cap-add",
+            "NET_ADMIN",
+            "--cap-add",
+            "SYS_PTRACE",
+            "--cap-add",
+            "DAC_READ_SEARCH",
+            "--security-opt",
+            "seccomp=unconfined",
+            "--security-opt",
+            "apparmor=unconfined",
+            "--device-cgroup-rule",
+            "c *:* rmw",
+            "--tmpfs",
+            "/run",
+            "--tmpfs",
+            "/tmp:exec",
+            "-v",
+            &format!("{tag}-state:/var/lib/wolfpack-wolf"),
+            "-v",
+            &format!("{tag}-docker:/var/lib/docker"),
+            "-e",
+            &format!("WOLFPACK_WOLF__SERVER={server}"),
+            "-e",
+            &format!("WOLFPACK_WOLF__JOIN_TOKEN={token}"),
+            "-e",
+            "WOLFPACK_WOLF__DOCKER__SHARED=true",
             &image,
         ];
         let id = docker(&arguments).await.trim().to_owned();

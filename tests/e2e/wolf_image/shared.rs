@@ -52,7 +52,8 @@ async fn a_shared_engine_has_siblings_and_a_small_mtu_carries_all() {
     // Three levels down on a network whose packets are small, by a name that one resolver knows.
     let name = client.run(nested()).await.unwrap().name;
     make_inner_image(&client, &name).await;
-    let found = sh(&client, &name, &format!("docker run --rm inner getent hosts {INSIDE_NAME}")).await;
+    let found =
+        sh(&client, &name, &format!("docker run --rm inner getent hosts {INSIDE_NAME}")).await;
     assert!(found.contains(&second.gateway), "{found}");
     let mtu = sh(&client, &name, "docker run --rm inner cat /sys/class/net/eth0/mtu").await;
     assert!(mtu.trim().parse::<u32>().unwrap() <= 1400, "{mtu}");
@@ -63,7 +64,12 @@ async fn a_shared_engine_has_siblings_and_a_small_mtu_carries_all() {
          sha256sum < /big | cut -d' ' -f1 && curl -sS -k --max-time 60 --data-binary @/big {0}/sink",
         outside.url
     );
-    let said = sh(&client, &name, &format!("docker run --rm inner bash -c '{}'", both.replace('\'', "'\\''"))).await;
+    let said = sh(
+        &client,
+        &name,
+        &format!("docker run --rm inner bash -c '{}'", both.replace('\'', "'\\''")),
+    )
+    .await;
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[0].trim(), BIG.to_string());
     assert_eq!(lines[1], lines[2], "what arrived is what was sent");

@@ -55,12 +55,19 @@ async fn neither_sees_the_others_containers_networks_or_traffic() {
     }
 
     // Addresses that the first reaches, the second does not.
-    let box_address =
-        sh(&first, &a, "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' secret-box")
-            .await;
+    let box_address = sh(
+        &first,
+        &a,
+        "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' secret-box",
+    )
+    .await;
     let own_address = sh(&first, &a, "hostname -i").await;
     for address in [box_address.trim(), own_address.split_whitespace().next().unwrap()] {
-        assert_eq!(sh(&first, &a, &knock(address)).await.trim(), "code 0", "the control: {address}");
+        assert_eq!(
+            sh(&first, &a, &knock(address)).await.trim(),
+            "code 0",
+            "the control: {address}"
+        );
         assert_ne!(sh(&second, &b, &knock(address)).await.trim(), "code 0", "{address} is reached");
     }
     // The sandboxes share no network below IP either.

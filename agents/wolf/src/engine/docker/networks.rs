@@ -12,6 +12,25 @@ use crate::engine::{EngineError, Labelled, Network};
 /// Making or removing one; a working engine needs milliseconds.
 const NETWORK: Duration = Duration::from_secs(20);
 
+/// The option of a bridge that bounds its packets.
+const MTU: &str = "com.docker.network.driver.mtu";
+
+/// What the engine's own bridge was given: engines before 24 give it to no
+/// other network by themselves.
+async fn default_mtu(engine: &DockerEngine) -> Result<Option<String>, EngineError> {
+    let found = engine
+        .call("inspect the default network", QUICK, |client| async move {
+            client.inspect_network("bridge", None::<InspectNetworkOptions>).await
+        })
+        .await;
+    match found {
+        Ok(found) => Ok(found.options.unwrap_or_default().remove(MTU)),
+        // An engine without a bridge of its own.
+        Err(EngineError::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 pub(super) async fn ensure(
     engine: &DockerEngine,
     name: &str,
@@ -20,10 +39,14 @@ pub(super) async fn ensure(
     if let Some(network) = inspect(engine, name, labels).await? {
         return Ok(network);
     }
+    let mut options = HashMap::from([(map::ICC.to_owned(), "false".to_owned())]);
+    if let Some(mtu) = default_mtu(engine).await? {
+        options.insert(MTU.to_owned(), mtu);
+    }
     let request = NetworkCreateRequest {
         name: name.to_owned(),
         driver: Some("bridge".to_owned()),
-        options: Some(HashMap::from([(map::ICC.to_owned(), "false".to_owned())])),
+        options: Some(options),
         enable_ipv6: Some(false),
         labels: Some(labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
