@@ -20,7 +20,9 @@ pub(super) fn bytes(look: &Look) -> Found {
     let room = |path: &Path| {
         let stat = rustix::fs::statvfs(path).ok()?;
         let unit = stat.f_frsize;
-        Some(Room { total: stat.f_blocks * unit, free: stat.f_bavail * unit })
+        // Without what is set aside for root, as df counts.
+        let total = stat.f_blocks.saturating_sub(stat.f_bfree).saturating_add(stat.f_bavail);
+        Some(Room { total: total.saturating_mul(unit), free: stat.f_bavail.saturating_mul(unit) })
     };
     worst(look, room).map_or_else(
         || Found::skip("how full the disks are cannot be told"),
