@@ -175,9 +175,13 @@ mod tests {
         user.write_all(b"in").await.unwrap();
         user.shutdown().await.unwrap();
         assert_eq!(all(&mut docker).await, b"in");
-        docker.write_all(&vec![9; 1 << 20]).await.unwrap();
-        docker.shutdown().await.unwrap();
+        // More than fits into the sockets, so it is written while it is read.
+        let answering = tokio::spawn(async move {
+            docker.write_all(&vec![9; 1 << 20]).await.unwrap();
+            docker.shutdown().await.unwrap();
+        });
         assert_eq!(all(&mut user).await.len(), 1 << 20);
+        answering.await.unwrap();
         splicing.await.unwrap();
     }
 
