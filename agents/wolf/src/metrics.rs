@@ -64,7 +64,7 @@ impl Metrics {
             metadata_blocked: meter
                 .u64_gauge("wolfpack.wolf.metadata_blocked")
                 .with_description(
-                    "1 when this host drops what sandboxes send to 169.254.0.0/16, else 0.",
+                    "1 when this host drops what sandboxes send to 169.254.0.0/16 and other addresses of metadata, else 0.",
                 )
                 .build(),
         }

@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 const USER: &str = "DOCKER-USER";
 /// Where what is for the host itself arrives.
 const INPUT: &str = "INPUT";
-const LINK_LOCAL: &str = "169.254.0.0/16";
+/// Where clouds hand out what a machine may do: link-local addresses, and the
+/// two that are not (Azure's and Alibaba's).
+const METADATA: [&str; 3] = ["169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32"];
 /// Both have ports, of which only the resolver's is left open.
 const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 const TAG: &str = "wolfpack:";
@@ -54,9 +56,7 @@ pub(super) fn bridge(
     let mut script = Vec::new();
     for chain in [USER, INPUT] {
         let mut missing: Vec<Vec<String>> = match (chain, bridge) {
-            (USER, Some(bridge)) => {
-                PROTOCOLS.map(|protocol| link_local(bridge, protocol, &comment)).to_vec()
-            }
+            (USER, Some(bridge)) => metadata(bridge, &comment),
             (_, Some(bridge)) => {
                 vec![words(&format!("-i {bridge} -m comment --comment {comment} -j {door}"))]
             }
@@ -105,11 +105,14 @@ pub(super) fn count(listing: &str, suffix: &str, network: &str, chain: &str) -> 
     tagged.count() + rules(listing, chain).count()
 }
 
-fn link_local(bridge: &str, protocol: &str, comment: &str) -> Vec<String> {
-    words(&format!(
-        "-i {bridge} -d {LINK_LOCAL} -p {protocol} -m {protocol} ! --dport 53 \
-         -m comment --comment {comment} -j DROP"
-    ))
+fn metadata(bridge: &str, comment: &str) -> Vec<Vec<String>> {
+    let rule = |address: &str, protocol: &str| {
+        words(&format!(
+            "-i {bridge} -d {address} -p {protocol} -m {protocol} ! --dport 53 \
+             -m comment --comment {comment} -j DROP"
+        ))
+    };
+    METADATA.iter().flat_map(|address| PROTOCOLS.map(|protocol| rule(address, protocol))).collect()
 }
 
 /// The rules of a chain, without its name.
@@ -184,11 +187,11 @@ mod tests {
             apply(chain, &wanted);
             wanted.len()
         };
-        assert_eq!(settle(&mut chain, Some("br-1")), 3);
-        assert_eq!(chain.iter().filter(|line| line.contains("-i br-1")).count(), 4, "{chain:?}");
+        assert_eq!(settle(&mut chain, Some("br-1")), 7);
+        assert_eq!(chain.iter().filter(|line| line.contains("-i br-1")).count(), 8, "{chain:?}");
         assert_eq!(settle(&mut chain, Some("br-1")), 0);
         // As the program says it: in an order of its own, quoted.
-        let at = chain.iter().position(|line| line.contains("-p tcp")).unwrap();
+        let at = chain.iter().position(|line| line.contains("169.254.0.0/16 -p tcp")).unwrap();
         chain[at] = "-A DOCKER-USER -d 169.254.0.0/16 -i br-1 -p tcp -m tcp ! --dport 53 -m comment --comment \"wolfpack:w-1\" -j DROP".to_owned();
         assert_eq!(settle(&mut chain, Some("br-1")), 0);
         // Twice, from an older bridge, or turned into something else.
@@ -198,10 +201,10 @@ mod tests {
         chain[at] = chain[at].replace("-j in", "-j ACCEPT");
         assert_eq!(settle(&mut chain, Some("br-1")), 4);
         assert_eq!(settle(&mut chain, Some("br-1")), 0);
-        assert_eq!(count(&chain.join("\n"), "-1", "w-1", "in"), 3);
+        assert_eq!(count(&chain.join("\n"), "-1", "w-1", "in"), 7);
         assert_eq!(networks(&chain.join("\n"), "-1"), BTreeSet::from(["w-1".to_owned()]));
         assert_eq!(leading_to(&chain.join("\n"), "in").collect::<Vec<_>>(), ["w-1"]);
-        assert_eq!(settle(&mut chain, None), 3);
+        assert_eq!(settle(&mut chain, None), 7);
         assert_eq!(chain, foreign);
     }
 
