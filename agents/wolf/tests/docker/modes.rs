@@ -177,3 +177,61 @@ async fn a_folder_of_the_host_is_seen_as_it_changes() {
     assert_eq!(std::fs::read_to_string(allowed.join("code/file")).expect("kept"), "after");
     host.clear().await;
 }
+
+/// Takes a command that kills the engine and starts it again, in
+/// `WOLFPACK_TEST_RESTART_ENGINE`: nobody's engine is killed unasked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sandboxes_outlive_a_killed_engine_or_say_why_they_ended() {
+    let Some(socket) = socket().await else { return };
+    let Ok(restart) = std::env::var("WOLFPACK_TEST_RESTART_ENGINE") else {
+        eprintln!(
+            "not run: set WOLFPACK_TEST_RESTART_ENGINE to a command that kills the engine and starts it again"
+        );
+        return;
+    };
+    let host = Host::new(&socket);
+    let lifecycle = host.lifecycle().await;
+    let remaps = lifecycle.ready_now().expect("ready").engine.remapped_root.is_some();
+    let before = lifecycle.footprint().await.expect("counted");
+    let mut made = Vec::new();
+    for docker in [DockerMode::None, DockerMode::Nested, DockerMode::Shared] {
+        let mut request = host.request("t");
+        request.docker = docker;
+        if docker != DockerMode::Nested || remaps {
+            create(&lifecycle, request.clone()).await;
+            made.push(request.claim.sandbox);
+        }
+    }
+    let killed = Command::new("sh").args(["-c", &restart]).status().expect("a shell");
+    assert!(killed.success(), "{restart}");
+    let back = || async { host.engine.info().await.is_ok() };
+    until("the engine is back", back).await;
+    let observer = lifecycle.observer();
+    for sandbox in &made {
+        let settled = || async {
+            let seen = observer.of_sandbox(sandbox);
+            let Some(seen) = seen else { return false };
+            let shown = docker_inspect(&seen.container.id);
+            let runs = shown.is_some_and(|shown| shown["State"]["Running"] == true);
+            match seen.container.state {
+                ContainerState::Running => runs,
+                ContainerState::Exited => !runs,
+                ContainerState::Created => false,
+            }
+        };
+        until("what became of it is seen", settled).await;
+        let seen = observer.of_sandbox(sandbox).expect("seen");
+        eprintln!(
+            "{sandbox}: {:?} {:?} {}",
+            seen.container.state, seen.container.exit_code, seen.message
+        );
+        if seen.container.state == ContainerState::Exited {
+            assert!(seen.message.contains("engine was restarted"), "{seen:?}");
+        }
+    }
+    for sandbox in made {
+        lifecycle.remove(sandbox, None, 1).await.expect("removed");
+    }
+    assert_eq!(lifecycle.footprint().await.expect("counted"), before);
+    host.clear().await;
+}
