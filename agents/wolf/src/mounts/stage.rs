@@ -167,7 +167,7 @@ mod tests {
         fs::write(source.path().join("file"), "after").unwrap();
         assert_eq!(fs::read_to_string(bound.join("file")).unwrap(), "after");
         assert_eq!(fs::read_to_string(&file).unwrap(), "after");
-        assert_eq!(stage.list().unwrap(), [sandbox.clone()]);
+        assert_eq!(stage.list().unwrap(), std::slice::from_ref(&sandbox));
         // An agent that ended in between binds again.
         stage.clear(&sandbox).unwrap();
         stage.bind(&sandbox, 0, &folder, None).unwrap().unwrap();

@@ -142,6 +142,11 @@ fn exited(exit: Exit) -> Failure {
             Reason::SandboxOutOfMemory,
             "the kernel ended it for lack of memory; ask for more".to_owned(),
         )
+    } else if exit.restarted {
+        (
+            Reason::SandboxExited,
+            "it ended with its wolf or the wolf's engine, which was restarted".to_owned(),
+        )
     } else if let Some(code) = exit.code {
         (Reason::SandboxExited, format!("its main process ended with code {code}"))
     } else {
@@ -218,11 +223,15 @@ mod tests {
         for (out_of_memory, reason) in
             [(false, Reason::SandboxExited), (true, Reason::SandboxOutOfMemory)]
         {
-            let exit = Exit { code: Some(137), out_of_memory };
+            let exit = Exit { code: Some(137), out_of_memory, restarted: false };
             let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
             let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
             assert_eq!((failure.reason, failure.exit_code), (reason, Some(137)));
         }
+        let exit = Exit { code: Some(137), out_of_memory: false, restarted: true };
+        let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
+        let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
+        assert!(failure.message.contains("restarted"), "{}", failure.message);
     }
 
     #[test]

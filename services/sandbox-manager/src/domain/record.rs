@@ -82,6 +82,8 @@ pub struct Exit {
     pub code: Option<i32>,
     /// The kernel ended it for lack of memory.
     pub out_of_memory: bool,
+    /// It ended while its wolf, or the wolf's engine, was restarted.
+    pub restarted: bool,
 }
 
 /// Why a sandbox failed.

@@ -88,7 +88,11 @@ impl World {
             }
             match self.containers.iter().find(|it| it.execution == boot.execution) {
                 Some(it) if it.running => ContainerFact::Running,
-                Some(_) => ContainerFact::Exited(Exit { code: Some(1), out_of_memory: false }),
+                Some(_) => ContainerFact::Exited(Exit {
+                    code: Some(1),
+                    out_of_memory: false,
+                    restarted: false,
+                }),
                 None => ContainerFact::Absent,
             }
         });

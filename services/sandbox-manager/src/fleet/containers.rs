@@ -281,6 +281,7 @@ pub(crate) fn fact_of(status: &ContainerStatus) -> ContainerFact {
         ContainerState::Exited => ContainerFact::Exited(Exit {
             code: status.exit_code,
             out_of_memory: status.out_of_memory,
+            restarted: !status.message.is_empty(),
         }),
     }
 }
