@@ -32,7 +32,9 @@ use crate::link::{ImageNews, InventorySource, Link};
 use crate::metrics::Metrics;
 use crate::mounts::Stage;
 use crate::probe::{self, EngineHealth};
-use crate::runtime::{self, AgentDialer, ImageRpcs, LOAD_MESSAGE, NoBearers, POLICY, Runtime, SiblingRpcs};
+use crate::runtime::{
+    self, AgentDialer, ImageRpcs, LOAD_MESSAGE, NoBearers, POLICY, Runtime, SiblingRpcs,
+};
 use crate::setup::Setup;
 use crate::targets;
 use prepare::{agent_endpoint, host_name, identity, prepare};

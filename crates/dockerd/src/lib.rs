@@ -3,9 +3,9 @@
 //! never overlap what is there, the place is prepared, dockerd is run and
 //! watched, and names are resolved for its containers.
 
+pub mod daemon;
 pub mod dns;
 pub mod outer;
-pub mod plan;
-pub mod daemon;
 pub mod place;
+pub mod plan;
 pub mod status;

@@ -243,11 +243,8 @@ pub trait Engine: images::ImageStore {
     ///
     /// # Errors
     /// When the engine fails.
-    async fn siblings(
-        &self,
-        label: &str,
-        value: Option<&str>,
-    ) -> Result<Vec<Sibling>, EngineError>;
+    async fn siblings(&self, label: &str, value: Option<&str>)
+    -> Result<Vec<Sibling>, EngineError>;
 
     /// Looks for an image on this host; never fetches.
     ///

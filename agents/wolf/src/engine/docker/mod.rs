@@ -7,9 +7,9 @@
 mod body;
 mod images;
 mod map;
+mod networks;
 mod pull;
 mod registry;
-mod networks;
 mod streams;
 mod volumes;
 
@@ -23,7 +23,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bollard::errors::Error as BollardError;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures::stream::{self, BoxStream};

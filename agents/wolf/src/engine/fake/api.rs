@@ -69,9 +69,7 @@ fn kind(method: &Method, path: &str) -> Option<Call> {
         _ if *method == Method::DELETE && path.starts_with("networks/") => {
             Some(Call::RemoveNetwork)
         }
-        _ if *method == Method::DELETE && path.starts_with("volumes/") => {
-            Some(Call::RemoveVolume)
-        }
+        _ if *method == Method::DELETE && path.starts_with("volumes/") => Some(Call::RemoveVolume),
         _ if get && path.starts_with("images/") => Some(Call::InspectImage),
         _ if !path.starts_with("containers/") => None,
         _ if post && path.ends_with("/start") => Some(Call::Start),

@@ -105,7 +105,10 @@ impl State {
     /// Removes a network that no container is on.
     pub(super) fn remove_network(&mut self, name: &str) -> Result<(), (u16, String)> {
         if self.containers.values().any(|on| on.request["HostConfig"]["NetworkMode"] == name) {
-            return Err((403, format!("error while removing network: {name} has active endpoints")));
+            return Err((
+                403,
+                format!("error while removing network: {name} has active endpoints"),
+            ));
         }
         let gone = self.networks.remove(name);
         gone.map(drop).ok_or_else(|| (404, format!("network {name} not found")))

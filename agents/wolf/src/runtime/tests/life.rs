@@ -23,7 +23,10 @@ async fn a_sandbox_is_created_hardened_and_told_who_it_is() {
 
     let made = host.container("s1").unwrap();
     assert_eq!(made.id, started.container_id);
-    assert_eq!(hardening::violations(&made.request["HostConfig"], &hardening::Policy::default()), Vec::<String>::new());
+    assert_eq!(
+        hardening::violations(&made.request["HostConfig"], &hardening::Policy::default()),
+        Vec::<String>::new()
+    );
     assert_eq!(made.request["HostConfig"]["Memory"], 1 << 30);
     assert_eq!(made.request["HostConfig"]["NanoCpus"], 1_000_000_000);
     assert_eq!(made.request["HostConfig"]["ExtraHosts"], json!(["wolfpack.internal:127.0.0.1"]));
