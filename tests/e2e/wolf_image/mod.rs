@@ -47,7 +47,7 @@ impl ImageFleet {
             .args(arguments)
             .env("WOLFPACK_SERVER", &self.fleet.ready().server)
             .env("WOLFPACK_API_KEY", &self.fleet.ready().api_key);
-        succeeded(&format!("wolfpack {arguments:?}"), within(180, &mut command).await)
+        succeeded(&format!("wolfpack {arguments:?}"), &within(180, &mut command).await)
     }
 }
 
@@ -73,7 +73,7 @@ impl WolfContainer {
 async fn docker(arguments: &[&str]) -> String {
     let mut command = Command::new("docker");
     command.args(arguments);
-    succeeded(&format!("docker {arguments:?}"), within(120, &mut command).await)
+    succeeded(&format!("docker {arguments:?}"), &within(120, &mut command).await)
 }
 
 async fn within(seconds: u64, command: &mut Command) -> Output {
@@ -84,7 +84,7 @@ async fn within(seconds: u64, command: &mut Command) -> Output {
         .unwrap()
 }
 
-fn succeeded(what: &str, output: Output) -> String {
+fn succeeded(what: &str, output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{what}: {}\n{text}\n{error}", output.status);

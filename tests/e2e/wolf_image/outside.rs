@@ -78,5 +78,5 @@ async fn repository(folder: &Path) {
                 && git -C repo.git update-server-info && rm -rf work";
     let mut command = Command::new("sh");
     command.args(["-c", line]).current_dir(folder);
-    succeeded(line, within(30, &mut command).await);
+    succeeded(line, &within(30, &mut command).await);
 }

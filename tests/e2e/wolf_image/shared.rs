@@ -20,7 +20,7 @@ async fn a_shared_engine_has_siblings_and_a_small_mtu_carries_all() {
     push.args(["image", "push", WITH_DOCKER, "--wolf", &second.name])
         .env("WOLFPACK_SERVER", &second.fleet.ready().server)
         .env("WOLFPACK_API_KEY", &second.fleet.ready().api_key);
-    succeeded("image push", within(180, &mut push).await);
+    succeeded("image push", &within(180, &mut push).await);
 
     let spec = pb::SandboxSpec { docker: DockerMode::Shared as i32, ..Default::default() };
     let sandbox = client.run(spec).await.unwrap();
