@@ -73,7 +73,8 @@ async fn a_folder_is_seen_live_and_nothing_leads_out_of_it() {
                 "NO_WOLF_FITS",
                 "REQUEST_INVALID",
                 "SHAPE_INVALID",
-                "must be an absolute path"
+                "must be an absolute path",
+                "lets sandboxes mount"
             ]
             .iter()
             .any(|reason| why.contains(reason)),
