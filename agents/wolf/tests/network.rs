@@ -150,12 +150,12 @@ async fn sandboxes_do_not_reach_the_metadata_of_a_cloud() {
     // At a start, at the next, and after the bridge was made anew.
     firewall::guard(&network, &host.door()).await.expect("guarded");
     firewall::guard(&network, &host.door()).await.expect("guarded");
-    assert_eq!(host.rules().len(), 2, "{:?}", host.rules());
+    assert_eq!(host.rules().len(), 6, "{:?}", host.rules());
     host.engine.remove_network(&host.network).await.expect("removed");
     let network = host.ensure().await.expect("a network");
     firewall::guard(&network, &host.door()).await.expect("guarded");
     let rules = host.rules();
-    assert_eq!(rules.len(), 2, "{rules:?}");
+    assert_eq!(rules.len(), 6, "{rules:?}");
     assert!(rules.iter().all(|rule| rule.contains(&network.bridge)), "{rules:?}");
 
     assert!(!answers(&host.network, Behind::METADATA, 80), "it is reached");
