@@ -28,7 +28,7 @@ use wolfpack_types::sandbox_boot::{DOCKER_DATA, DOCKER_SOCKET, SHARED_DOCKER_SOC
 
 use crate::process::Launcher;
 use gate::Gate;
-use gate::helper::Helper;
+use gate::keeper::Helper;
 use order::Order;
 
 /// Where the engine keeps sockets and pid files: emptied at each boot.

@@ -3,7 +3,7 @@
 //! it anew.
 
 pub mod backoff;
-pub mod helper;
+pub mod keeper;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
