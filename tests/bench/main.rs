@@ -3,6 +3,7 @@
 //! in one run, interleaved.
 
 mod create;
+mod load;
 mod nested;
 mod quantiles;
 mod timed_client;
@@ -26,6 +27,10 @@ fn main() -> ExitCode {
             "create" => {
                 let report = create::run(20).await?;
                 (serde_json::to_vec_pretty(&report)?, create::summary(&report))
+            }
+            "load" => {
+                let report = load::run(9).await?;
+                (serde_json::to_vec_pretty(&report)?, load::summary(&report))
             }
             "nested" => {
                 let report = nested::run(20).await?;
@@ -55,7 +60,8 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: wolfpack-bench create|nested --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where)"
+        "usage: wolfpack-bench create|load|nested --out FILE\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where; \
+         for load WOLFPACK_READY and WOLFPACK_PID which `wolfpack dev`)"
     );
     ExitCode::from(64)
 }

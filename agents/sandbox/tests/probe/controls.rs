@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::{IMAGE, Network, Removed, agent, docker_ok, engine, name};
+use super::machine::{IMAGE, Network, Removed, Volume, agent, docker_ok, engine, name};
 use super::probed::{BINARY, probe, probe_after};
 
 const UNCONFINED: [&str; 4] =
@@ -137,8 +137,12 @@ fn files_and_sockets_of_the_engine_are_reported() {
     if !engine() {
         return;
     }
+    // An engine that is new has no volume yet, and nothing to find.
+    let neighbour = Volume(name("volume"));
+    docker_ok(&["volume", "create", &neighbour.0]);
     let root = docker_ok(&["info", "--format", "{{.DockerRootDir}}"]);
-    let data = format!("{root}:/var/lib/docker:ro");
+    // Not where an engine of its own would keep its data: that may be a file system of its own, and then is no neighbour's.
+    let data = format!("{root}:/mnt/docker:ro");
     let flags =
         ["--volume", data.as_str(), "--volume", "/var/run/docker.sock:/var/run/docker.sock"];
     let probed = probe(&flags, &["--only", "neighbour_volumes", "--only", "docker_socket"]);
