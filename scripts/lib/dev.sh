@@ -7,8 +7,9 @@ dev_start() {
     shift 3
     mkdir -p "$folder"
     rm -f "$folder/ready.json"
-    # Its own configuration folder as well: a context the user has stays as it is.
-    XDG_CONFIG_HOME="$folder/config" "$binary" dev --data "$folder/data" --ready-file "$folder/ready.json" \
+    # Its own configuration folder as well: a context the user has stays as it is. And a session of its own: a Ctrl-C is for
+    # the script, which ends it once; a second signal would end it without its clean-up.
+    XDG_CONFIG_HOME="$folder/config" setsid "$binary" dev --data "$folder/data" --ready-file "$folder/ready.json" \
         --sandbox-agent "$agent" "$@" >"$folder/dev.log" 2>&1 </dev/null &
     dev_pid=$!
     local began=$SECONDS

@@ -4,8 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde_json::Value;
 use tokio::process::Command;
+use tonic_types::pb::{BadRequest, ErrorInfo};
 use wolfpack_testkit::dev_fleet::DevFleet;
 
 fn repo() -> PathBuf {
@@ -128,12 +131,7 @@ async fn grpcurl_buf_curl_and_curl_do_the_job() {
     );
     assert!(shown.contains("Unauthenticated") && shown.contains("API_KEY_INVALID"), "{shown}");
 
-    let mut buf = Command::new(tool("bin/buf"));
-    buf.args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "-d", "{}", "-H"])
-        .arg(format!("authorization: Bearer {}", fleet.ready().api_key))
-        .arg(format!("http://{address}/wolfpack.sandbox.v1.SandboxService/ListSandboxes"));
-    let output = run(&mut buf).await;
-    assert!(output.status.success() && text(&output).contains(&name), "{}", text(&output));
+    buf_curl_does_the_same(&fleet, &name).await;
 
     let delete = format!(r#"{{"name":"{name}"}}"#);
     grpcurl.json(&delete, "wolfpack.sandbox.v1.SandboxService/DeleteSandbox").await;
@@ -141,6 +139,111 @@ async fn grpcurl_buf_curl_and_curl_do_the_job() {
 
     screenshot_by_curl(&fleet).await;
     fleet.stop().await;
+}
+
+/// `buf curl`, which speaks reflection and gRPC by another implementation.
+struct BufCurl {
+    url: String,
+    key: String,
+}
+
+impl BufCurl {
+    /// Calls `path`, with the request as its messages one after the other.
+    async fn call(&self, path: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(tool("bin/buf"));
+        command
+            .args(["curl", "--protocol", "grpc", "--http2-prior-knowledge", "-H"])
+            .arg(format!("authorization: Bearer {}", self.key))
+            .args(arguments)
+            .arg(format!("{}{path}", self.url));
+        run(&mut command).await
+    }
+
+    /// What a call answers, as JSON, one document a message.
+    async fn answers(&self, path: &str, request: &str) -> Vec<Value> {
+        let output = self.call(path, &["-d", request]).await;
+        assert!(output.status.success(), "{path}: {}", text(&output));
+        let documents = serde_json::Deserializer::from_slice(&output.stdout).into_iter();
+        documents.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// The error that a call must end with.
+    async fn error(&self, path: &str, request: &str) -> Value {
+        let output = self.call(path, &["-d", request]).await;
+        assert!(!output.status.success(), "{path}: {}", text(&output));
+        serde_json::from_slice(&output.stderr).unwrap_or_else(|error| {
+            panic!("{path}: the error is no JSON ({error}): {}", text(&output))
+        })
+    }
+}
+
+/// The detail of an error by the name of its type. buf curl names the type and
+/// gives the message as it came, in base64.
+fn detail<T: prost::Message + Default>(error: &Value, kind: &str) -> T {
+    let value = error["details"]
+        .as_array()
+        .and_then(|details| details.iter().find(|detail| detail["type"] == kind))
+        .and_then(|detail| detail["value"].as_str())
+        .unwrap_or_else(|| panic!("no {kind} in {error:#}"));
+    let bytes = STANDARD_NO_PAD.decode(value.trim_end_matches('=')).unwrap();
+    T::decode(bytes.as_slice()).unwrap()
+}
+
+/// List, describe, create, exec and errors; `known` is a live sandbox.
+async fn buf_curl_does_the_same(fleet: &DevFleet, known: &str) {
+    const SANDBOXES: &str = "/wolfpack.sandbox.v1.SandboxService";
+    let url = fleet.ready().server.clone();
+    let buf = BufCurl { url: url.clone(), key: fleet.ready().api_key.clone() };
+
+    let services = text(&buf.call("", &["--list-services"]).await);
+    let services: Vec<&str> = services.lines().map(str::trim).collect();
+    for service in ["sandbox.v1.SandboxService", "sandbox.v1.SandboxIoService"] {
+        assert!(services.contains(&format!("wolfpack.{service}").as_str()), "{services:?}");
+    }
+    let methods = text(&buf.call("", &["--list-methods"]).await);
+    let methods: Vec<&str> = methods.lines().map(str::trim).collect();
+    for method in ["SandboxService/CreateSandbox", "SandboxIoService/Exec"] {
+        assert!(methods.contains(&format!("wolfpack.sandbox.v1.{method}").as_str()), "{methods:?}");
+    }
+    let listed = buf.answers(&format!("{SANDBOXES}/ListSandboxes"), "{}").await;
+    assert!(listed[0].to_string().contains(known), "{listed:?}");
+
+    let request_id = uuid::Uuid::new_v4();
+    let create = format!(r#"{{"requestId":"{request_id}","sandbox":{{"displayName":"by-buf"}}}}"#);
+    let created = buf.answers(&format!("{SANDBOXES}/CreateSandbox"), &create).await;
+    let name = created[0]["sandbox"]["name"].as_str().unwrap();
+    assert_eq!(created[0]["sandbox"]["displayName"], "by-buf");
+    let client = fleet.client().await;
+    client.wait(name, wolfpack_proto::sandbox::v1::SandboxState::Running).await.unwrap();
+
+    let exec = format!(
+        r#"{{"start":{{"sandbox":"{name}","exec":{{"argv":["sh","-c","cat; exit 3"]}}}}}}
+           {{"input":{{"stdin":"aGVsbG8K"}}}}
+           {{"input":{{"closeStdin":{{}}}}}}"#
+    );
+    let answers = buf.answers("/wolfpack.sandbox.v1.SandboxIoService/Exec", &exec).await;
+    let output = |what: &str| answers.iter().map(|it| &it["output"][what]).find(|it| !it.is_null());
+    assert_eq!(output("stdout").map(|it| &it["data"]), Some(&Value::from("aGVsbG8K")));
+    assert_eq!(output("exit").map(|it| &it["code"]), Some(&Value::from(3)), "{answers:?}");
+
+    let get = format!("{SANDBOXES}/GetSandbox");
+    let missing = buf.error(&get, r#"{"name":"sandboxes/none"}"#).await;
+    assert_eq!(missing["code"], "not_found", "{missing:#}");
+    let info: ErrorInfo = detail(&missing, "google.rpc.ErrorInfo");
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("SANDBOX_NOT_FOUND", "wolfpack.dev"));
+
+    let odd = buf.error(&get, r#"{"name":"Not A Name"}"#).await;
+    assert_eq!(odd["code"], "invalid_argument", "{odd:#}");
+    let odd: BadRequest = detail(&odd, "google.rpc.BadRequest");
+    assert_eq!(odd.field_violations[0].field, "name", "{odd:?}");
+
+    let stranger = BufCurl { url, key: "wp_nonsense".to_owned() };
+    let refused = stranger.error(&format!("{SANDBOXES}/ListSandboxes"), "{}").await;
+    assert_eq!(refused["code"], "unauthenticated", "{refused:#}");
+    let info: ErrorInfo = detail(&refused, "google.rpc.ErrorInfo");
+    assert_eq!(info.reason, "API_KEY_INVALID");
+
+    client.delete(name).await.unwrap();
 }
 
 /// `GET /v1/sandboxes/{id}/screenshot`, with TLS and a key, and what it says without.

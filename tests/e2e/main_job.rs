@@ -13,9 +13,13 @@ use wolfpack_testkit::client::{Client, timed};
 const CAPABILITIES: [&str; 7] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETPCAP", "SETUID"];
 
+/// What the sandbox's own program does: its log has lines of both streams.
+const SPOKEN: &str = "echo spoken 1; echo complained >&2; echo spoken 2; exec sleep 3600";
+
 /// A desktop sandbox from create to delete, each demand checked.
 pub(crate) async fn run(client: &Client) {
-    let spec = pb::SandboxSpec { desktop: true, ..Default::default() };
+    let command = ["sh", "-c", SPOKEN].map(str::to_owned).to_vec();
+    let spec = pb::SandboxSpec { desktop: true, command, ..Default::default() };
     let sandbox = client.run(spec).await.unwrap();
     exec(client, &sandbox.name).await;
     desktop(client, &sandbox.name).await;
@@ -34,13 +38,24 @@ async fn exec(client: &Client, name: &str) {
     );
     assert_eq!(outcome.via, pb::TunnelPath::Sandbox as i32);
 
+    // Counted lines: what is lost, doubled or swapped on the way is another sum.
     let ten = 10 * 1024 * 1024;
-    let outcome = client
-        .exec(name, &["sh", "-c", &format!("head -c {ten} /dev/zero | tr '\\0' 'w'")], vec![])
-        .await
-        .unwrap();
-    assert_eq!(outcome.stdout.len(), ten);
-    assert!(outcome.stdout.iter().all(|&byte| byte == b'w'), "output was changed on the way");
+    let count =
+        format!("seq 1 2000000 | head -c {ten} | tee /tmp/ten | sha256sum >&2; cat /tmp/ten");
+    let outcome = client.exec(name, &["sh", "-c", &count], vec![]).await.unwrap();
+    assert_eq!(outcome.code, 0, "{}", String::from_utf8_lossy(&outcome.stderr));
+    let mut counted = Vec::with_capacity(ten + 16);
+    for number in 1_u32.. {
+        if counted.len() >= ten {
+            break;
+        }
+        counted.extend_from_slice(format!("{number}\n").as_bytes());
+    }
+    counted.truncate(ten);
+    let sum = sha256(&outcome.stdout);
+    assert_eq!((outcome.stdout.len(), &sum), (ten, &sha256(&counted)), "changed on the way");
+    let there = String::from_utf8(outcome.stderr).unwrap();
+    assert_eq!(there.split_whitespace().next(), Some(sum.as_str()), "as the sandbox saw it");
 
     // `sha256sum` ends only when its stdin does: the half-close must arrive, after every byte.
     let input: Vec<u8> = (0..3_000_000_u32)
@@ -145,7 +160,16 @@ async fn hardening(sandbox: &pb::Sandbox) {
 async fn logs_and_errors(client: &Client, name: &str) {
     let request = pb::StreamLogsRequest { sandbox: name.to_owned(), ..Default::default() };
     let mut logs = client.io().stream_logs(timed(request, 30)).await.unwrap().into_inner();
-    while logs.message().await.unwrap().is_some() {}
+    let (mut said, mut complained) = (Vec::new(), Vec::new());
+    while let Some(part) = logs.message().await.unwrap() {
+        if part.stderr { &mut complained } else { &mut said }.extend_from_slice(&part.data);
+    }
+    let said = String::from_utf8_lossy(&said);
+    let complained = String::from_utf8_lossy(&complained);
+    let own: Vec<&str> = said.lines().filter(|line| line.starts_with("spoken")).collect();
+    assert_eq!(own, ["spoken 1", "spoken 2"], "{said}");
+    assert!(complained.lines().any(|line| line == "complained"), "{complained}");
+    assert!(!said.contains("complained"), "the streams are kept apart: {said}");
 
     let request = pb::GetSandboxRequest { name: "sandboxes/none".to_owned() };
     let status = client.sandboxes().get_sandbox(timed(request, 10)).await.unwrap_err();

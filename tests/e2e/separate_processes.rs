@@ -31,6 +31,10 @@ async fn the_main_job_on_postgresql() {
     let mut hops = dev::HOPS.to_vec();
     hops.push("sandbox-agent");
     dev::assert_trace(&collector, &hops, Trace::GoesOn).await;
+    // Both what a create leads to in the sandbox and what an exec does.
+    dev::assert_descends(&collector, "sandbox-agent", "SandboxService/CreateSandbox").await;
+    client.exec(&sandbox.name, &["true"], vec![]).await.unwrap();
+    dev::assert_descends(&collector, "sandbox-agent", "SandboxIoService/Exec").await;
     client.delete(&sandbox.name).await.unwrap();
     fleet.stop().await;
 }

@@ -5,5 +5,7 @@
 
 mod dynamic_call;
 mod matrix;
+mod project_wolf;
 mod rows;
 mod sandbox_secrets;
+mod shown;

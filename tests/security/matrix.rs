@@ -12,7 +12,8 @@ use wolfpack_proto::sandbox::v1 as sandbox;
 use wolfpack_testkit::client::{Client, timed};
 use wolfpack_testkit::dev_fleet::DevFleet;
 
-use crate::dynamic_call::{call, methods, path, pool};
+use crate::dynamic_call::{Answer, Answers, call, methods, path, pool, shows};
+use crate::project_wolf::ProjectWolf;
 use crate::rows::{Audience, Foreign, ROWS};
 
 /// The owner's live resources, and the key of a stranger.
@@ -20,7 +21,11 @@ struct World {
     channel: Channel,
     owner_key: String,
     foreign_key: String,
+    wolf: ProjectWolf,
+    /// Resources that nobody else may hear of.
     names: BTreeMap<&'static str, String>,
+    /// What else requests say.
+    words: [(&'static str, String); 4],
 }
 
 impl World {
@@ -32,31 +37,37 @@ impl World {
             .await
             .unwrap()
             .into_inner();
+        let wolf = ProjectWolf::start(fleet.folder(), fleet, &owner, &me.project).await;
         let spec = sandbox::SandboxSpec { desktop: true, ..Default::default() };
         let live = owner.run(spec).await.unwrap();
+        let sharing = wolf.sharing_sandbox(&owner).await;
         // A key of the owner's project that may be revoked without harm.
         let spare =
             registry::CreateApiKeyRequest { project: me.project.clone(), ..Default::default() };
         let spare = owner.identity().create_api_key(timed(spare, 10)).await.unwrap().into_inner();
         let names = BTreeMap::from([
             ("{sandbox}", live.name),
-            ("{wolf}", join_project_wolf(&owner, &me.project).await),
+            ("{sharing}", sharing.name),
+            ("{wolf}", wolf.name.clone()),
             ("{key}", spare.api_key.unwrap().name),
             ("{project}", me.project),
             ("{user}", me.user),
         ]);
         let foreign_key = stranger(&owner).await;
+        let words = wolf.archive().await.words();
         Self {
             channel: owner.channel(),
             owner_key: fleet.ready().api_key.clone(),
             foreign_key,
+            wolf,
             names,
+            words,
         }
     }
 
     fn request(&self, template: &str) -> String {
         let mut json = template.replace("{uuid}", &uuid::Uuid::new_v4().to_string());
-        for (place, name) in &self.names {
+        for (place, name) in self.names.iter().chain(self.words.iter().map(|(a, b)| (a, b))) {
             json = json.replace(place, name);
         }
         json
@@ -67,8 +78,9 @@ impl World {
         method: &MethodDescriptor,
         key: Option<&str>,
         template: &str,
-    ) -> Result<Vec<u8>, tonic::Status> {
-        call(&self.channel, method, key, &self.request(template)).await
+        answer: Answer,
+    ) -> Result<Answers, tonic::Status> {
+        call(&self.channel, method, key, &self.request(template), answer).await
     }
 }
 
@@ -80,23 +92,6 @@ async fn delete_all(client: &Client) {
     for sandbox in all {
         client.delete(&sandbox.name).await.unwrap();
     }
-}
-
-/// Joins a wolf of the project alone; no agent runs for it, its row is enough.
-async fn join_project_wolf(owner: &Client, project: &str) -> String {
-    let request =
-        registry::CreateJoinTokenRequest { project: project.to_owned(), ..Default::default() };
-    let token =
-        owner.identity().create_join_token(timed(request, 10)).await.unwrap().into_inner().token;
-    let key = rcgen::KeyPair::generate().unwrap();
-    let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
-    let request = registry::JoinWolfRequest {
-        token,
-        certificate_request: csr.der().to_vec().into(),
-        display_name: "of one project".to_owned(),
-    };
-    // Joining needs no key: the token is the credential.
-    owner.with_key(None).identity().join_wolf(timed(request, 10)).await.unwrap().into_inner().wolf
 }
 
 /// A user who is the admin of another project, and nothing else.
@@ -167,7 +162,7 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
     let (mut wrong, mut shown) = (Vec::new(), Vec::new());
     for &(rpc, audience, template) in ROWS {
         let method = &methods[rpc];
-        let mut expect = |caller: &str, answer: &Result<Vec<u8>, tonic::Status>, codes: &[Code]| {
+        let mut expect = |caller: &str, answer: &Result<Answers, tonic::Status>, codes: &[Code]| {
             let code = answer.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok);
             let named = match answer {
                 Ok(_) => String::new(),
@@ -179,10 +174,15 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
                 wrong.push(format!("{rpc} with {caller}: {code:?} without a reason"));
             }
         };
-        let none = world.answer(method, None, template).await;
-        let nonsense = world.answer(method, Some("wp_nonsense"), template).await;
-        let close = world.answer(method, Some(&mangled), template).await;
-        let foreign = world.answer(method, Some(&world.foreign_key), template).await;
+        let kind = match audience {
+            Audience::Users(_, owner) => owner.answer(),
+            _ => Answer::Ends,
+        };
+        let ask = |key| world.answer(method, key, template, kind);
+        let none = ask(None).await;
+        let nonsense = ask(Some("wp_nonsense")).await;
+        let close = ask(Some(&mangled)).await;
+        let foreign = ask(Some(&world.foreign_key)).await;
         let keyless: &[Code] = match audience {
             Audience::Internal => &[Code::Unauthenticated, Code::Unimplemented, Code::NotFound],
             _ => &[Code::Unauthenticated],
@@ -191,18 +191,15 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
         expect("a wrong key", &nonsense, keyless);
         expect("a mangled key", &close, keyless);
         match audience {
-            Audience::Users(kind) | Audience::UsersExpect(kind, _) => {
-                match kind {
-                    Foreign::NotFound => {
-                        expect("another project's key", &foreign, &[Code::NotFound]);
-                    }
-                    Foreign::Denied => {
-                        expect("another project's key", &foreign, &[Code::PermissionDenied]);
-                    }
-                    Foreign::OwnOnly => expect("another project's key", &foreign, &[Code::Ok]),
-                }
-                let body =
-                    String::from_utf8_lossy(foreign.as_deref().unwrap_or_default()).into_owned();
+            Audience::Users(kind, owner) => {
+                let allowed = match kind {
+                    Foreign::NotFound => Code::NotFound,
+                    Foreign::Denied => Code::PermissionDenied,
+                    Foreign::OwnOnly => Code::Ok,
+                };
+                expect("another project's key", &foreign, &[allowed]);
+                let body = foreign.unwrap_or_default().concat();
+                let body = String::from_utf8_lossy(&body);
                 shown.extend(
                     world
                         .names
@@ -210,22 +207,28 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
                         .filter(|name| body.contains(name.as_str()))
                         .map(|name| format!("{rpc} shows {name} to another project")),
                 );
-                let owner = world.answer(method, Some(&world.owner_key), template).await;
-                match audience {
-                    Audience::UsersExpect(_, code) => expect("the owner's key", &owner, &[code]),
-                    _ => expect("the owner's key", &owner, &[Code::Ok]),
+                let answer = ask(Some(&world.owner_key)).await;
+                expect("the owner's key", &answer, &[Code::Ok]);
+                if let Ok(answers) = answer
+                    && !shows(method, &answers, owner.wanted())
+                {
+                    let count = answers.len();
+                    let wanted = owner.wanted();
+                    wrong.push(format!(
+                        "{rpc} with the owner's key: no {wanted} in {count} messages"
+                    ));
                 }
             }
             Audience::Machines => {
                 expect("another project's key", &foreign, &[Code::PermissionDenied]);
-                let owner = world.answer(method, Some(&world.owner_key), template).await;
+                let owner = ask(Some(&world.owner_key)).await;
                 expect("the owner's key", &owner, &[Code::PermissionDenied]);
             }
             Audience::Token => expect("another project's key", &foreign, &[Code::Unauthenticated]),
             Audience::Internal => {
                 let unserved = &[Code::Unimplemented, Code::NotFound];
                 expect("another project's key", &foreign, unserved);
-                let owner = world.answer(method, Some(&world.owner_key), template).await;
+                let owner = ask(Some(&world.owner_key)).await;
                 expect("the owner's key", &owner, unserved);
             }
         }
@@ -235,5 +238,7 @@ async fn every_rpc_answers_each_kind_of_caller_as_its_row_says() {
         delete_all(&fleet.client().await.with_key(Some(key))).await;
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), ROWS.len(), wrong.join("\n"));
+    // The image that was loaded is removed, and what the sandbox started beside it.
+    world.wolf.stop().await;
     fleet.stop().await;
 }

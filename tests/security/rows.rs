@@ -1,5 +1,7 @@
 //! What each rpc must answer to whom. A new rpc without a row fails the suite.
 
+use crate::dynamic_call::Answer;
+
 /// What another project's key gets on a resource of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Foreign {
@@ -12,14 +14,36 @@ pub(crate) enum Foreign {
     OwnOnly,
 }
 
-/// Whom an rpc is for.
+/// What the owner's key must get: the answer comes to its end, or goes on as a
+/// watch does, and a message of it shows this, as
+/// [`crate::dynamic_call::shows`] reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Gets(&'static str),
+    Watches(&'static str),
+}
+
+impl Owner {
+    pub(crate) fn answer(self) -> Answer {
+        match self {
+            Self::Gets(_) => Answer::Ends,
+            Self::Watches(_) => Answer::GoesOn,
+        }
+    }
+
+    pub(crate) fn wanted(self) -> &'static str {
+        match self {
+            Self::Gets(wanted) | Self::Watches(wanted) => wanted,
+        }
+    }
+}
+
+/// Whom an rpc is for. Where it is not for users, [`crate::shown`] says which
+/// test calls it with success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Audience {
     /// Users: the owner's key succeeds.
-    Users(Foreign),
-    /// Users, but the answer to the owner is an error that says so (a code):
-    /// the call is allowed and fails for a reason of its own.
-    UsersExpect(Foreign, tonic::Code),
+    Users(Foreign, Owner),
     /// Anybody with the one-time token that the request carries.
     Token,
     /// Services, wolves or sandboxes: every user's key is refused.
@@ -28,19 +52,27 @@ pub(crate) enum Audience {
     Internal,
 }
 
-/// A row: the rpc, whom it is for, and a request about a live resource. In the
-/// request `{sandbox}`, `{wolf}`, `{key}`, `{project}` and `{user}` stand for
-/// the owner's live ones, `{uuid}` for a fresh one.
+/// A row: the rpc, whom it is for, and a request about a live resource, of
+/// several messages if need be. In the request `{sandbox}`, `{wolf}`, `{key}`,
+/// `{project}` and `{user}` stand for the owner's live ones, `{sharing}` for a
+/// sandbox that shares the wolf's engine and started a container there,
+/// `{image}` for an image of `{archive}`, which has `{size}` bytes and the
+/// digest `{sha256}`; `{uuid}` for a fresh one.
 pub(crate) type Row = (&'static str, Audience, &'static str);
 
-use Audience::{Internal, Machines, Token, Users, UsersExpect};
+use Audience::{Internal, Machines, Token, Users};
 use Foreign::{Denied, NotFound, OwnOnly};
+use Owner::{Gets, Watches};
 
 pub(crate) const ROWS: &[Row] = &[
     // Registry: wolves.
-    ("/wolfpack.registry.v1.WolfService/GetWolf", Users(NotFound), r#"{"name":"{wolf}"}"#),
-    ("/wolfpack.registry.v1.WolfService/ListWolves", Users(OwnOnly), "{}"),
-    ("/wolfpack.registry.v1.WolfService/WatchWolves", Users(OwnOnly), "{}"),
+    (
+        "/wolfpack.registry.v1.WolfService/GetWolf",
+        Users(NotFound, Gets("wolf.name")),
+        r#"{"name":"{wolf}"}"#,
+    ),
+    ("/wolfpack.registry.v1.WolfService/ListWolves", Users(OwnOnly, Gets("wolves")), "{}"),
+    ("/wolfpack.registry.v1.WolfService/WatchWolves", Users(OwnOnly, Watches("upserted")), "{}"),
     (
         "/wolfpack.registry.v1.WolfService/RegisterWolf",
         Machines,
@@ -48,33 +80,37 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     ("/wolfpack.registry.v1.WolfService/Heartbeat", Machines, r#"{"instanceId":"x"}"#),
     // Registry: identities.
-    ("/wolfpack.registry.v1.IdentityService/WhoAmI", Users(OwnOnly), "{}"),
+    ("/wolfpack.registry.v1.IdentityService/WhoAmI", Users(OwnOnly, Gets("user")), "{}"),
     (
         "/wolfpack.registry.v1.IdentityService/CreateUser",
-        Users(Denied),
+        Users(Denied, Gets("user.name")),
         r#"{"requestId":"{uuid}","displayName":"x"}"#,
     ),
     (
         "/wolfpack.registry.v1.IdentityService/CreateProject",
-        Users(Denied),
+        Users(Denied, Gets("project.name")),
         r#"{"requestId":"{uuid}","displayName":"x"}"#,
     ),
-    ("/wolfpack.registry.v1.IdentityService/ListProjects", Users(OwnOnly), "{}"),
+    ("/wolfpack.registry.v1.IdentityService/ListProjects", Users(OwnOnly, Gets("projects")), "{}"),
     (
         "/wolfpack.registry.v1.IdentityService/SetProjectMember",
-        Users(NotFound),
+        Users(NotFound, Gets("")),
         r#"{"project":"{project}","user":"{user}","role":"ROLE_ADMIN"}"#,
     ),
     (
         "/wolfpack.registry.v1.IdentityService/CreateApiKey",
-        Users(NotFound),
+        Users(NotFound, Gets("key")),
         r#"{"project":"{project}","role":"ROLE_VIEWER"}"#,
     ),
-    ("/wolfpack.registry.v1.IdentityService/ListApiKeys", Users(OwnOnly), "{}"),
-    ("/wolfpack.registry.v1.IdentityService/RevokeApiKey", Users(NotFound), r#"{"name":"{key}"}"#),
+    ("/wolfpack.registry.v1.IdentityService/ListApiKeys", Users(OwnOnly, Gets("apiKeys")), "{}"),
+    (
+        "/wolfpack.registry.v1.IdentityService/RevokeApiKey",
+        Users(NotFound, Gets("")),
+        r#"{"name":"{key}"}"#,
+    ),
     (
         "/wolfpack.registry.v1.IdentityService/CreateJoinToken",
-        Users(NotFound),
+        Users(NotFound, Gets("token")),
         r#"{"project":"{project}"}"#,
     ),
     (
@@ -117,86 +153,94 @@ pub(crate) const ROWS: &[Row] = &[
         Machines,
         r#"{"name":"reservations/x"}"#,
     ),
-    ("/wolfpack.scheduler.v1.SchedulerService/Explain", Users(OwnOnly), r#"{"shape":{}}"#),
+    (
+        "/wolfpack.scheduler.v1.SchedulerService/Explain",
+        Users(OwnOnly, Gets("verdicts")),
+        r#"{"shape":{}}"#,
+    ),
     // Tunnel broker.
     ("/wolfpack.tunnel.v1.AgentTunnelService/Attach", Internal, r#"{"hello":{}}"#),
     ("/wolfpack.tunnel.v1.AgentTunnelService/Carry", Internal, r#"{"park":{}}"#),
+    // What listens beside the wolf sends back what it is sent.
     (
         "/wolfpack.tunnel.v1.DialService/Dial",
-        UsersExpect(NotFound, tonic::Code::PermissionDenied),
-        r#"{"open":{"endpoint":"{sandbox}","target":"agent"}}"#,
+        Users(NotFound, Gets(r#"data="aGVsbG8K""#)),
+        r#"{"open":{"endpoint":"{wolf}","target":"moonlight-web"}} {"data":"aGVsbG8K"} {"fin":{}}"#,
     ),
-    ("/wolfpack.tunnel.v1.TunnelService/ListTunnels", Users(OwnOnly), "{}"),
-    ("/wolfpack.tunnel.v1.TunnelService/WatchTunnels", Users(OwnOnly), "{}"),
+    ("/wolfpack.tunnel.v1.TunnelService/ListTunnels", Users(OwnOnly, Gets("tunnels")), "{}"),
+    ("/wolfpack.tunnel.v1.TunnelService/WatchTunnels", Users(OwnOnly, Watches("attached")), "{}"),
     // Sandbox manager.
     (
         "/wolfpack.sandbox.v1.SandboxService/CreateSandbox",
-        Users(OwnOnly),
+        Users(OwnOnly, Gets("sandbox.name")),
         r#"{"requestId":"{uuid}","sandbox":{"spec":{"resources":{"cpuMilli":100}}}}"#,
     ),
-    ("/wolfpack.sandbox.v1.SandboxService/GetSandbox", Users(NotFound), r#"{"name":"{sandbox}"}"#),
-    ("/wolfpack.sandbox.v1.SandboxService/ListSandboxes", Users(OwnOnly), "{}"),
+    (
+        "/wolfpack.sandbox.v1.SandboxService/GetSandbox",
+        Users(NotFound, Gets("sandbox.name")),
+        r#"{"name":"{sandbox}"}"#,
+    ),
+    ("/wolfpack.sandbox.v1.SandboxService/ListSandboxes", Users(OwnOnly, Gets("sandboxes")), "{}"),
     (
         "/wolfpack.sandbox.v1.SandboxService/WatchSandboxes",
-        Users(NotFound),
+        Users(NotFound, Watches("upserted")),
         r#"{"name":"{sandbox}"}"#,
     ),
     (
         "/wolfpack.sandbox.v1.SandboxIoService/Exec",
-        Users(NotFound),
+        Users(NotFound, Gets("output.exit={}")),
         r#"{"start":{"sandbox":"{sandbox}","exec":{"argv":["true"]}}}"#,
     ),
     (
         "/wolfpack.sandbox.v1.SandboxIoService/StreamLogs",
-        Users(NotFound),
-        r#"{"sandbox":"{sandbox}"}"#,
+        Users(NotFound, Gets("data")),
+        r#"{"sandbox":"{sharing}"}"#,
     ),
     (
         "/wolfpack.sandbox.v1.DesktopService/GetScreenshot",
-        Users(NotFound),
-        r#"{"sandbox":"{sandbox}"}"#,
-    ),
-    (
-        "/wolfpack.sandbox.v1.DesktopService/GetClipboard",
-        Users(NotFound),
+        Users(NotFound, Gets(r#"image="iVBORw0KGgo"#)),
         r#"{"sandbox":"{sandbox}"}"#,
     ),
     (
         "/wolfpack.sandbox.v1.DesktopService/SetClipboard",
-        Users(NotFound),
+        Users(NotFound, Gets("via")),
         r#"{"sandbox":"{sandbox}","text":"x"}"#,
     ),
-    // That sandbox has no Docker.
     (
-        "/wolfpack.sandbox.v1.ContainerService/ListContainers",
-        UsersExpect(NotFound, tonic::Code::FailedPrecondition),
+        "/wolfpack.sandbox.v1.DesktopService/GetClipboard",
+        Users(NotFound, Gets(r#"text="x""#)),
         r#"{"sandbox":"{sandbox}"}"#,
     ),
-    // No agent runs for that wolf: its owner is told that it is away.
+    (
+        "/wolfpack.sandbox.v1.ContainerService/ListContainers",
+        Users(NotFound, Gets("containers")),
+        r#"{"sandbox":"{sharing}"}"#,
+    ),
+    // An image is loaded, listed and removed again.
+    (
+        "/wolfpack.sandbox.v1.ImageService/LoadImage",
+        Users(NotFound, Gets("done.images")),
+        r#"{"start":{"wolf":"{wolf}","load":{"sha256":"{sha256}","sizeBytes":"{size}"}}} {"chunk":{"data":"{archive}"}}"#,
+    ),
     (
         "/wolfpack.sandbox.v1.ImageService/ListImages",
-        UsersExpect(NotFound, tonic::Code::Unavailable),
+        Users(NotFound, Gets("images")),
         r#"{"wolf":"{wolf}"}"#,
     ),
     (
-        "/wolfpack.sandbox.v1.ImageService/LoadImage",
-        UsersExpect(NotFound, tonic::Code::Unavailable),
-        r#"{"start":{"wolf":"{wolf}","load":{"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","sizeBytes":"1"}}}"#,
-    ),
-    (
         "/wolfpack.sandbox.v1.ImageService/RemoveImage",
-        UsersExpect(NotFound, tonic::Code::Unavailable),
-        r#"{"wolf":"{wolf}","reference":"debian:latest"}"#,
+        Users(NotFound, Gets("")),
+        r#"{"wolf":"{wolf}","reference":"{image}"}"#,
     ),
     (
         "/wolfpack.sandbox.v1.DoctorService/CheckWolf",
-        UsersExpect(NotFound, tonic::Code::Unavailable),
+        Users(NotFound, Gets("check.message")),
         r#"{"wolf":"{wolf}"}"#,
     ),
     // Last, since the owner's call ends the sandbox.
     (
         "/wolfpack.sandbox.v1.SandboxService/DeleteSandbox",
-        Users(NotFound),
+        Users(NotFound, Gets("sandbox.name")),
         r#"{"name":"{sandbox}"}"#,
     ),
     // Agents: reached through tunnels only.

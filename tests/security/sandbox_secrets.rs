@@ -1,6 +1,8 @@
 //! What a sandbox can find out: no secret of its host, and nothing of its
 //! neighbours.
 
+mod registry;
+
 use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_testkit::client::Client;
 use wolfpack_testkit::dev_fleet::DevFleet;
@@ -20,6 +22,34 @@ async fn as_root(client: &Client, name: &str, line: &str) -> String {
     String::from_utf8_lossy(&outcome.stdout).into_owned()
 }
 
+/// A shell line that looks for a text: in what every process was given, and in
+/// files, those of its boot too, which are mounted.
+fn scan(needle: &str) -> String {
+    // In brackets, so that the line does not find itself.
+    let (first, rest) = needle.split_at(1);
+    let needle = format!("[{first}]{rest}");
+    format!(
+        "for p in /proc/[0-9]*; do cat $p/environ $p/cmdline 2>/dev/null | tr '\\0' '\\n' | \
+         grep -aq -e '{needle}' && echo process $p; done; \
+         find / /run/wolfpack -xdev -type f -size -256k -not -path '/proc/*' -not -path '/sys/*' \
+         -exec grep -al -e '{needle}' {{}} + 2>/dev/null | sort -u | head -20"
+    )
+}
+
+/// Where a scan found its text.
+#[derive(Debug, Default)]
+struct Found {
+    files: Vec<String>,
+    processes: Vec<String>,
+}
+
+fn found(told: &str) -> Found {
+    let (processes, files) =
+        told.lines().partition::<Vec<_>, _>(|line| line.starts_with("process "));
+    let owned = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
+    Found { files: owned(files), processes: owned(processes) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
     let folder = tempfile::tempdir().unwrap();
@@ -30,14 +60,14 @@ async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
     let name = sandbox.name.as_str();
 
     // The control: the scan finds a secret that is there.
-    let scan = |needle: &str| {
-        format!(
-            "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | grep -ac -- '{needle}'; \
-             find / -xdev -type f -size -256k -not -path '/proc/*' -not -path '/sys/*' -exec grep -al -- '{needle}' {{}} + 2>/dev/null | head -5"
-        )
-    };
-    as_root(&client, name, "echo planted-control-secret > /tmp/control").await;
-    assert!(as_root(&client, name, &scan("planted-control-secret")).await.contains("/tmp/control"));
+    let plant = "echo planted-control-secret > /tmp/control; echo planted-control-secret > /run/wolfpack/control; \
+                 X=planted-control-secret setsid sleep 30 >/dev/null 2>&1 </dev/null & sleep 0.3";
+    as_root(&client, name, plant).await;
+    let control = found(&as_root(&client, name, &scan("planted-control-secret")).await);
+    for file in ["/run/wolfpack/control", "/tmp/control"] {
+        assert!(control.files.iter().any(|found| found == file), "{control:?}");
+    }
+    assert!(!control.processes.is_empty(), "{control:?}");
 
     let key_secret = fleet.ready().api_key.clone();
     let own_token_is = "/run/wolfpack/token";
@@ -46,15 +76,15 @@ async fn no_host_secret_and_no_neighbour_is_seen_from_a_sandbox() {
         ("a join token", "wpj_"),
         ("a private key", "PRIVATE KEY-----"),
     ] {
-        let found = as_root(&client, name, &scan(needle)).await;
-        // grep finds its own command line only in its own exec, which is not a leak of the host.
-        let files: Vec<&str> = found
-            .lines()
-            .filter(|line| line.starts_with('/'))
+        let found = found(&as_root(&client, name, &scan(needle)).await);
+        let files: Vec<&String> = found
+            .files
+            .iter()
             .filter(|file| !(what == "a private key" && file.starts_with("/usr/")))
             .filter(|file| !file.starts_with("/run/wolfpack/bin/"))
             .collect();
         assert!(files.is_empty(), "{what} is in the sandbox: {files:?}");
+        assert!(found.processes.is_empty(), "{what} was given to {:?}", found.processes);
     }
 
     // Its own token is there, for root alone, and names this sandbox only.

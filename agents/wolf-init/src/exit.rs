@@ -11,6 +11,9 @@ pub(crate) const UNHEALTHY: u8 = 1;
 pub(crate) const CONFIG: u8 = 64;
 /// PID 1 itself could not go on.
 pub(crate) const INTERNAL: u8 = 65;
+/// Only the agent's, never the init's own: a newer agent of its wolf took over.
+/// `wolfpack_wolf_agent::superseded::EXIT_SUPERSEDED`.
+pub(crate) const SUPERSEDED: u8 = 66;
 
 /// Steps and their codes, in the order in which they are done.
 pub(crate) const STEPS: [(&str, u8); 11] = [
@@ -39,7 +42,7 @@ mod tests {
     #[test]
     fn every_step_has_a_code_of_its_own() {
         let mut codes: Vec<u8> = STEPS.iter().map(|(name, _)| code(name)).collect();
-        codes.extend([DRAINED, CUT_OFF, CONFIG, INTERNAL]);
+        codes.extend([DRAINED, CUT_OFF, CONFIG, INTERNAL, SUPERSEDED]);
         let all = codes.len();
         codes.sort_unstable();
         codes.dedup();

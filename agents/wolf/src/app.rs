@@ -23,6 +23,7 @@ use wolfpack_types::{Endpoint, Target as TunnelTarget};
 use crate::admission::Admission;
 use crate::bridge::Bridges;
 use crate::config::Config;
+use crate::disk_bound::{self, DiskBound};
 use crate::doctor::{Doctor, ECHO_MESSAGE, Place};
 use crate::engine::{DockerEngine, Engine};
 use crate::images::{self, HostDisk, Images};
@@ -36,6 +37,7 @@ use crate::runtime::{
     self, AgentDialer, ImageRpcs, LOAD_MESSAGE, NoBearers, POLICY, Runtime, SiblingRpcs,
 };
 use crate::setup::Setup;
+use crate::superseded::Superseded;
 use crate::targets;
 use prepare::{agent_endpoint, host_name, identity, prepare};
 
@@ -47,6 +49,7 @@ pub struct App {
     identity: WolfIdentity,
     lifecycle: Lifecycle,
     images: Images,
+    disk_bound: Arc<DiskBound>,
     engine: Arc<dyn Engine>,
     /// The broker's agent port, as this wolf.
     broker: RpcChannel,
@@ -120,7 +123,7 @@ impl App {
             admission: Admission::new(identity.wolf.clone(), measured.capacity(), folders.epoch.1),
             epoch: folders.epoch,
             supervisor: context.supervisor.clone(),
-            metrics,
+            metrics: metrics.clone(),
         });
         let parts = images::Parts {
             store: engine.clone(),
@@ -131,6 +134,14 @@ impl App {
         };
         let images = tokio::task::spawn_blocking(move || Images::new(parts)).await?;
         lifecycle.set_images(images.clone());
+        let disk_bound = Arc::new(DiskBound::new(disk_bound::Parts {
+            lifecycle: lifecycle.clone(),
+            disk: Arc::new(HostDisk),
+            config: config.images.clone(),
+            root: folders.root.clone(),
+            metrics,
+            pace: disk_bound::Pace::default(),
+        }));
         Ok(Self {
             context,
             config,
@@ -138,6 +149,7 @@ impl App {
             identity,
             lifecycle,
             images,
+            disk_bound,
             engine,
             broker,
             bridges,
@@ -198,6 +210,15 @@ impl App {
             let (images, stop) = (images.clone(), keep_stop.clone());
             async move {
                 images.keep(stop).await;
+                Ok(())
+            }
+        });
+
+        let (bound, bound_stop) = (self.disk_bound.clone(), stop.clone());
+        supervisor.spawn_restarting("disk-bound", move || {
+            let (bound, stop) = (bound.clone(), bound_stop.clone());
+            async move {
+                bound.keep(stop).await;
                 Ok(())
             }
         });
@@ -271,10 +292,7 @@ impl App {
         };
         let outcome = tokio::select! {
             served = server.serve() => served,
-            Some(fault) = superseded => Err(format!(
-                "the wolf's tunnel was given up, stop this agent or the other: {fault}"
-            )
-            .into()),
+            Some(fault) = superseded => Err(Superseded(fault).into()),
         };
         if stop.is_cancelled() && lifecycle.holding() == 0 {
             leaving.leave().await;

@@ -6,6 +6,7 @@
 //! - [`sandbox`]: the hardened container, its directory, its agent's socket.
 //! - [`admission`]: the last guard before a container is made.
 //! - [`lifecycle`]: creating, removing and observing sandboxes.
+//! - [`disk_bound`]: ending sandboxes that write too much.
 //! - [`bridge`]: the networks that sandboxes are on.
 //! - [`firewall`]: what sandboxes must not reach.
 //! - [`mounts`]: what sandboxes see of the host.
@@ -14,12 +15,14 @@
 //! - [`doctor`]: whether the wolf is well.
 //! - [`images`]: loading, keeping and removing images.
 //! - [`inventory`]: what the host has to give.
+//! - [`superseded`]: ending for good when another agent took over.
 //! - [`targets`]: what runs beside the agent and is reached through its tunnel.
 
 pub mod admission;
 mod app;
 pub mod bridge;
 pub mod config;
+pub mod disk_bound;
 pub mod doctor;
 pub mod engine;
 pub mod firewall;
@@ -36,6 +39,7 @@ mod runtime;
 pub mod sandbox;
 mod setup;
 pub mod shared_docker;
+pub mod superseded;
 pub mod targets;
 
 pub use app::App;

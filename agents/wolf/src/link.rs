@@ -21,7 +21,7 @@ use crate::config::{CapacityConfig, Config, DockerConfig};
 use crate::engine::EngineInfo;
 use crate::images::Images;
 use crate::inventory::{EngineFacts, Found, Gpu, Gpus, Inventory, Roots, Sources, UsageMeter};
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Lifecycle, Ready};
 use crate::probe::EngineHealth;
 use crate::sandbox::docker_modes;
 
@@ -74,6 +74,7 @@ pub(crate) struct InventorySource {
     gpus: Gpus,
     docker: DockerConfig,
     mount_paths: Vec<String>,
+    mounts_every_project: bool,
 }
 
 impl InventorySource {
@@ -90,6 +91,7 @@ impl InventorySource {
             gpus: Gpus::new(sources),
             docker: config.docker.clone(),
             mount_paths: config.mounts.allow.iter().map(path).collect(),
+            mounts_every_project: config.mounts.every_project,
         }
     }
 
@@ -111,6 +113,7 @@ impl InventorySource {
                 .map(|engine| docker_modes(engine, &self.docker))
                 .unwrap_or_default(),
             mount_paths: self.mount_paths.clone(),
+            mounts_every_project: self.mounts_every_project,
             ..host.await.unwrap_or_default().overridden(&self.overrides)
         }
     }
@@ -165,17 +168,20 @@ impl Link {
 
     async fn session(&self) -> End {
         let ready = self.lifecycle.ready_now();
-        let engine = ready.map(|ready| ready.engine);
-        match self.register(engine.as_ref()).await {
-            Ok((interval, inventory)) => self.beat(interval, engine, inventory).await,
+        match self.register(ready.as_ref()).await {
+            Ok((interval, inventory)) => self.beat(interval, ready, inventory).await,
             Err(fault) => End::Failed(fault),
         }
     }
 
     /// Tells the registry what the wolf is made of; returns the interval and
     /// what was told.
-    async fn register(&self, engine: Option<&EngineInfo>) -> Result<(Duration, Inventory), Fault> {
-        let inventory = self.inventory.measure(engine).await;
+    async fn register(&self, ready: Option<&Ready>) -> Result<(Duration, Inventory), Fault> {
+        let engine = ready.map(|ready| &ready.engine);
+        let mut inventory = self.inventory.measure(engine).await;
+        if !ready.is_some_and(|ready| ready.stage) {
+            inventory.mount_paths.clear();
+        }
         // Both sides count with the same capacity from here on.
         self.lifecycle.set_capacity(&inventory);
         let request = RegisterWolfRequest {
@@ -205,7 +211,7 @@ impl Link {
     async fn beat(
         &self,
         mut interval: Duration,
-        registered: Option<EngineInfo>,
+        registered: Option<Ready>,
         mut inventory: Inventory,
     ) -> End {
         // One beat is under way at a time: the answer to it comes first.
@@ -236,8 +242,9 @@ impl Link {
             log_state(&mut last_state, &answer);
             interval = self::interval(answer.interval).unwrap_or(interval);
             self.wait(interval).await;
-            let engine = self.lifecycle.ready_now().map(|ready| ready.engine);
-            if engine.is_some() && engine != registered {
+            let told = |ready: &Ready| (ready.engine.clone(), ready.stage);
+            let now = self.lifecycle.ready_now().as_ref().map(told);
+            if now.is_some() && now != registered.as_ref().map(told) {
                 return End::RegisterAgain;
             }
             let gpus = self.inventory.gpus.refresh(None).await;

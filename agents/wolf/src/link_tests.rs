@@ -210,6 +210,7 @@ impl Line {
         let peer = PeerConfig::at(format!("http://{address}"));
         let config = Config {
             capacity: CapacityConfig { cpu_milli: Some(1_234), ..CapacityConfig::default() },
+            mounts: MountsConfig { allow: vec!["/srv/a".into()], every_project: true },
             ..Config::default()
         };
         let (cached, cached_seen) = watch::channel(Arc::<WolfImages>::default());
@@ -262,7 +263,9 @@ async fn a_wolf_registers_and_beats_in_order() {
     let told = line.registered().await;
     assert_eq!((told.display_name.as_str(), told.instance_id.as_str()), ("a wolf", "i1"));
     assert_eq!(told.labels["zone"], "a");
-    assert_eq!(told.capacity.unwrap().resources.unwrap().cpu_milli, Some(1_234));
+    let capacity = told.capacity.unwrap();
+    assert_eq!(capacity.resources.unwrap().cpu_milli, Some(1_234));
+    assert!(capacity.mounts_every_project);
     assert_eq!(told.engine, None, "the engine was not set up yet");
     for sequence in 0..3 {
         let beat = line.beat().await;

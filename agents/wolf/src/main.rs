@@ -3,13 +3,18 @@
 use std::process::ExitCode;
 
 use wolfpack_runtime::process;
+use wolfpack_wolf_agent::superseded::Watched;
 use wolfpack_wolf_agent::{App, Config};
 
 fn main() -> ExitCode {
     if let Some(code) = wolfpack_wolf_agent::inventory::command::main(std::env::args()) {
         return code;
     }
-    process::run::<Config, _, _>("wolf-agent", "WOLFPACK_WOLF", |config, context| async move {
-        App::build(config, context).await?.run().await
-    })
+    let watched = Watched::default();
+    let watch = watched.clone();
+    let serve = |config, context| async move {
+        let app = App::build(config, context).await?;
+        watch.see(app.run().await)
+    };
+    watched.code(process::run::<Config, _, _>("wolf-agent", "WOLFPACK_WOLF", serve))
 }

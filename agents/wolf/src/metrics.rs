@@ -17,6 +17,7 @@ pub struct Metrics {
     relay_bytes: Counter<u64>,
     relay_refusals: Counter<u64>,
     metadata_blocked: Gauge<u64>,
+    disk_ends: Counter<u64>,
 }
 
 impl Metrics {
@@ -61,6 +62,10 @@ impl Metrics {
                     "Connections of sandboxes that were not relayed, by target and why.",
                 )
                 .build(),
+            disk_ends: meter
+                .u64_counter("wolfpack.wolf.disk_ends")
+                .with_description("Sandboxes that were ended for what they wrote, by rule.")
+                .build(),
             metadata_blocked: meter
                 .u64_gauge("wolfpack.wolf.metadata_blocked")
                 .with_description(
@@ -89,6 +94,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, rule: &'static str) {
         self.refusals.add(1, &[KeyValue::new("rule", rule)]);
+    }
+
+    pub(crate) fn ended_for_disk(&self, rule: &'static str) {
+        self.disk_ends.add(1, &[KeyValue::new("rule", rule)]);
     }
 
     pub(crate) fn metadata_blocked(&self, blocked: bool) {

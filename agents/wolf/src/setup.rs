@@ -78,6 +78,11 @@ impl Setup {
         if self.lifecycle.ready_now().as_ref() == Some(&ready) {
             return Ok(());
         }
+        if !ready.stage && self.lifecycle.allows_mounts() {
+            tracing::warn!(
+                "mounts.allow is set, and no sandbox gets a mount: this process cannot bind folders for its engine (docs/wolf.md)"
+            );
+        }
         tracing::info!(
             engine = ready.engine.version,
             network = ready.network.name,
@@ -92,11 +97,10 @@ impl Setup {
         Ok(())
     }
 
-    /// Whether the engine sees our mounts, and keeps sizes by quota: that is
-    /// only known of one whose mounts we see.
+    /// Whether folders can be staged for the engine, and what it keeps to a
+    /// size: that is only known of one whose mounts we see.
     async fn of_the_engine(&self, engine: &EngineInfo) -> Result<(bool, Quota), BoxError> {
-        let stage = mounts::shares_mounts(&self.socket).await;
-        if !stage {
+        if !mounts::shares_mounts(&self.socket).await {
             return Ok((false, Quota::default()));
         }
         let mounted = tokio::fs::read_to_string(MOUNTS).await?;
@@ -104,7 +108,7 @@ impl Setup {
             containers: quota::of_containers(engine, &mounted),
             volumes: quota::of_volumes(engine, &mounted),
         };
-        Ok((true, quota))
+        Ok((mounts::stages(&self.socket).await, quota))
     }
 
     async fn close(&self, remapped: Option<(u32, u32)>) -> Result<(), BoxError> {

@@ -42,6 +42,35 @@ pub struct DevFleet {
     folder: PathBuf,
     process: Process,
     ready: Ready,
+    _leftovers: Leftovers,
+}
+
+/// What a fleet that was killed with its failing test leaves on the engine,
+/// found by its network; one that is stopped in order takes it away itself.
+#[derive(Debug)]
+struct Leftovers(String);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let docker = |arguments: &[&str]| {
+            let output = std::process::Command::new("docker").args(arguments).output();
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let each = |list: &[&str], remove: &[&str]| {
+            for id in docker(list).unwrap_or_default().lines() {
+                let _ = docker(&[remove, &[id]].concat());
+            }
+        };
+        let network = &self.0;
+        let filter = format!("network={network}");
+        each(&["ps", "-aq", "--filter", &filter], &["rm", "-f", "-v"]);
+        let filter = format!("name={network}-");
+        each(&["volume", "ls", "-q", "--filter", &filter], &["volume", "rm"]);
+        let _ = docker(&["network", "rm", network]);
+    }
 }
 
 impl DevFleet {
@@ -116,14 +145,15 @@ impl DevFleet {
             }
         };
         let mut process = Process::start("dev", folder, &mut command);
-        let ready = eventually("wolfpack dev is ready", limit, async || {
+        let ready: Ready = eventually("wolfpack dev is ready", limit, async || {
             if let Some(status) = process.ended() {
                 panic!("wolfpack dev ended with {status}:\n{}", process.log_tail());
             }
             Ok(serde_json::from_slice(&std::fs::read(&ready_file)?)?)
         })
         .await;
-        Self { folder: folder.to_owned(), process, ready }
+        let leftovers = Leftovers(ready.network.clone());
+        Self { folder: folder.to_owned(), process, ready, _leftovers: leftovers }
     }
 
     /// Where it is and how to get in.

@@ -158,6 +158,8 @@ reasons! {
     SandboxExited, "SANDBOX_EXITED", FailedPrecondition, false;
     /// The kernel ended the sandbox for lack of memory.
     SandboxOutOfMemory, "SANDBOX_OUT_OF_MEMORY", FailedPrecondition, false;
+    /// The sandbox was ended for what it wrote to its wolf's disk.
+    SandboxDiskExceeded, "SANDBOX_DISK_EXCEEDED", FailedPrecondition, false;
     /// The container of the sandbox is gone.
     ContainerGone, "CONTAINER_GONE", FailedPrecondition, false;
     /// The sandbox did not become ready in time.

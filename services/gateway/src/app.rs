@@ -92,8 +92,8 @@ impl App {
                 .with_deadline(config.screenshot_deadline),
             telemetry: std::iter::once(context.telemetry.clone()).chain(extra).collect(),
         };
-        let serve = |listener, router| {
-            let profile = Profile { drain: config.drain, ..Profile::public() };
+        let serve = |listener: BoundListener, router| {
+            let profile = profile(&config, &listener);
             server(&context, &channels, &health, router).listen(listener, profile).build()
         };
         let mut servers = vec![serve(public, http::public(parts.clone()))];
@@ -169,6 +169,16 @@ async fn bind_plain(address: Option<SocketAddr>) -> Result<Option<BoundListener>
         Some(address) => Ok(Some(ListenConfig::plain(address).bind().await?)),
         None => Ok(None),
     }
+}
+
+/// Users come from many addresses, unless a balancer stands before them; who
+/// comes from this machine comes through its own relays and tunnels.
+fn profile(config: &Config, listener: &BoundListener) -> Profile {
+    let public = Profile { drain: config.drain, ..Profile::public() };
+    if config.connections_per_address == 0 || listener.local_addr().ip().is_loopback() {
+        return Profile { connections_per_address: None, strangers_per_address: None, ..public };
+    }
+    Profile { connections_per_address: Some(config.connections_per_address), ..public }
 }
 
 /// gRPC to the services behind; everything else to the router.

@@ -45,6 +45,10 @@ pub struct Config {
     /// How long a screenshot over HTTP may take.
     #[serde(with = "humantime_serde")]
     pub screenshot_deadline: Duration,
+    /// How many connections one address may have at once (one /64 of IPv6).
+    /// Zero lifts this bound and that of its calls without a credential, for
+    /// where all users come through one balancer.
+    pub connections_per_address: usize,
     /// How long a stop waits for calls that run.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -67,6 +71,7 @@ impl Default for Config {
             telemetry: TelemetryConfig::default(),
             health_interval: Duration::from_secs(2),
             screenshot_deadline: Duration::from_secs(20),
+            connections_per_address: 1024,
             drain: Duration::from_secs(15),
         }
     }

@@ -15,14 +15,15 @@ use tonic::{Code, Request, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
-use wolfpack_gateway::routes::PUBLIC;
+use wolfpack_gateway::routes::{PUBLIC, WITHOUT_CREDENTIAL};
 use wolfpack_gateway::{App, Config};
-use wolfpack_proto::registry::v1::JoinWolfRequest;
 use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient;
+use wolfpack_proto::registry::v1::{JoinWolfRequest, JoinWolfResponse};
 use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
 use wolfpack_proto::sandbox::v1::{GetScreenshotRequest, TunnelPath};
 use wolfpack_proto::tunnel::v1::dial_service_client::DialServiceClient;
 use wolfpack_proto::tunnel::v1::{DialRequest, DialResponse, dial_request, dial_response};
+use wolfpack_rpc::client::RpcChannel;
 use wolfpack_rpc::error::from_status;
 use wolfpack_runtime::Context;
 use wolfpack_types::{Principal, Reason};
@@ -88,6 +89,46 @@ async fn nobody_passes_as_the_gateway() {
     let mut identities = IdentityServiceClient::new(rig.channel(None));
     let status = identities.join_wolf(JoinWolfRequest::default()).await.unwrap_err();
     assert_eq!(from_status(&status).reason, Reason::JoinTokenInvalid);
+}
+
+/// Asks to join, for as long as can be, and sends no message; how that ends.
+async fn begin_to_join(channel: RpcChannel) -> Code {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    let mut request = Request::new(futures::stream::pending::<JoinWolfRequest>());
+    request.metadata_mut().insert("grpc-timeout", "99999999H".parse().unwrap());
+    let path = WITHOUT_CREDENTIAL[0].parse().unwrap();
+    let codec = tonic_prost::ProstCodec::<JoinWolfRequest, JoinWolfResponse>::default();
+    grpc.ready().await.unwrap();
+    grpc.client_streaming(request, path, codec).await.unwrap_err().code()
+}
+
+/// Four connections of 256 calls are as many as all unary calls together.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_shut_out_nobody_who_has_a_key() {
+    let rig = Rig::new().await;
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        let channel = rig.channel(None).without_deadline();
+        crowd.extend((0..256).map(|_| tokio::spawn(begin_to_join(channel.clone()))));
+    }
+    let mut desktops = DesktopServiceClient::new(rig.channel(Some(KEY)));
+    let end = Instant::now() + Duration::from_secs(60);
+    // Most are turned away at once; whoever has a key is answered all the while.
+    while crowd.iter().filter(|call| call.is_finished()).count() < crowd.len() / 2 {
+        let status = desktops.get_screenshot(shot("gone")).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{status:?}");
+        assert!(Instant::now() < end, "they stay");
+    }
+    let all = tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(crowd));
+    let ends: Vec<Code> =
+        all.await.expect("nobody stays").into_iter().map(Result::unwrap).collect();
+    let of = |code| ends.iter().filter(|end| **end == code).count();
+    let (shed, late) = (of(Code::ResourceExhausted), of(Code::DeadlineExceeded));
+    assert!(shed > 0 && late > 0, "{shed} shed, {late} late");
+    assert_eq!(shed + late, ends.len(), "{ends:?}");
+    let mut identities = IdentityServiceClient::new(rig.channel(None));
+    let status = identities.join_wolf(JoinWolfRequest::default()).await.unwrap_err();
+    assert_eq!(from_status(&status).reason, Reason::JoinTokenInvalid, "joining works again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

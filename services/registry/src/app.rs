@@ -27,7 +27,7 @@ use crate::sandbox_tokens::SandboxTokens;
 use crate::service::{HeartbeatStreams, IdentityHandler, Registry, WolfHandler};
 use crate::store::Database;
 use crate::tunnel_watch::TunnelWatch;
-use crate::watch::{Feed, FeedConfig, Revocations, Wolves};
+use crate::watch::{Feed, FeedConfig, Revocations, Wolves, blind_after};
 use crate::{ca, pepper_file, tasks};
 
 /// The registry, bound to its sockets and its database.
@@ -176,6 +176,7 @@ async fn assemble(
         poll: config.watch.poll,
         queue: config.watch.queue,
         bookmark: config.watch.bookmark,
+        blind: blind_after(config.watch.poll),
     };
     let wolves = Feed::open(Wolves(database.clone()), bounds).await?;
     let revocations = Feed::open(Revocations(database.clone()), bounds).await?;

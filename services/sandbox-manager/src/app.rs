@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::policy::POLICY;
 use crate::reach::Reach;
-use crate::reconcile::{Queue, Reconciler};
+use crate::reconcile::{ChangedWolves, LongTurns, Queue, Reconciler};
 use crate::service::{Api, Parts};
 use crate::store::Sandboxes;
 
@@ -92,7 +92,9 @@ impl App {
             metrics: metrics.clone(),
             starts: Semaphore::new(config.reconcile.starts),
             ends: Semaphore::new(config.reconcile.ends),
+            long: LongTurns::new(&config.reconcile),
             all: Notify::new(),
+            changed: ChangedWolves::default(),
             config: config.reconcile.clone(),
             holder: holder.clone(),
             supervisor: context.supervisor.clone(),
@@ -222,6 +224,14 @@ impl App {
             let (reconciler, stop) = (Arc::clone(&reconciler), stop.clone());
             async move {
                 reconciler.resync(stop).await;
+                Ok(())
+            }
+        });
+        let (reconciler, stop) = (Arc::clone(&self.reconciler), token.clone());
+        supervisor.spawn_restarting("manager.changed_wolves", move || {
+            let (reconciler, stop) = (Arc::clone(&reconciler), stop.clone());
+            async move {
+                reconciler.follow_wolves(stop).await;
                 Ok(())
             }
         });

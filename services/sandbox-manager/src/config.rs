@@ -77,6 +77,15 @@ pub struct ReconcileConfig {
     /// Short steps of all other sandboxes that are done at a time. Waiting for a
     /// wolf to remove a container does not count. Default: 256.
     pub ends: usize,
+    /// Containers that are made at a time, their images fetched; a sixteenth of
+    /// them on one wolf. Default: 8192.
+    pub creates: usize,
+    /// Agents that are waited for at a time; a sixteenth of them on one wolf.
+    /// Default: 8192.
+    pub agents: usize,
+    /// Containers that are removed at a time; a sixteenth of them on one wolf.
+    /// Default: 1024.
+    pub removals: usize,
     /// How long a sandbox may look for a wolf with room. Default: 60 s.
     #[serde(with = "humantime_serde")]
     pub wait_for_wolf: Duration,
@@ -209,6 +218,9 @@ impl Default for ReconcileConfig {
             resync: Duration::from_secs(15),
             starts: 256,
             ends: 256,
+            creates: 8192,
+            agents: 8192,
+            removals: 1024,
             wait_for_wolf: Duration::from_secs(60),
             place_again: Duration::from_secs(1),
             placements: 5,
@@ -282,10 +294,13 @@ impl Config {
         ]
     }
 
-    fn numbers(&self) -> [(&'static str, bool); 7] {
+    fn numbers(&self) -> [(&'static str, bool); 10] {
         [
             ("reconcile.starts", self.reconcile.starts == 0),
             ("reconcile.ends", self.reconcile.ends == 0),
+            ("reconcile.creates", self.reconcile.creates == 0),
+            ("reconcile.agents", self.reconcile.agents == 0),
+            ("reconcile.removals", self.reconcile.removals == 0),
             ("reconcile.placements", self.reconcile.placements == 0),
             ("reconcile.engine_failures", self.reconcile.engine_failures == 0),
             ("reach.channels", self.reach.channels == 0),
@@ -349,8 +364,9 @@ mod tests {
         let mut config = Config { database: DatabaseConfig::memory(), ..Config::default() };
         config.reconcile.lease = Duration::ZERO;
         config.reconcile.placements = 0;
+        config.reconcile.removals = 0;
         config.defaults.image.clear();
         config.watch.lag = 0;
-        assert_eq!(config.faults().len(), 4, "{:?}", config.faults());
+        assert_eq!(config.faults().len(), 5, "{:?}", config.faults());
     }
 }

@@ -21,6 +21,20 @@ pub(super) struct Goods {
 }
 
 impl Goods {
+    /// Once two counts agree: the kernel takes a deleted sandbox's links and
+    /// mounts away after its deletion is told.
+    pub(super) async fn settled(wolf: &WolfContainer) -> Self {
+        let mut last = Self::count(wolf).await;
+        eventually("two counts agree", Duration::from_secs(60), async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = Self::count(wolf).await;
+            let before = std::mem::replace(&mut last, now.clone());
+            anyhow::ensure!(before == now, "{before:?}, then {now:?}");
+            Ok(now)
+        })
+        .await
+    }
+
     pub(super) async fn count(wolf: &WolfContainer) -> Self {
         let count = async |line: &str| -> usize {
             wolf.sh(&format!("({line}) | wc -l")).await.trim().parse().unwrap()
@@ -47,7 +61,7 @@ async fn fifty_sandboxes_leave_nothing() {
         let name = client.run(spec).await.unwrap().name;
         client.delete(&name).await.unwrap();
     }
-    let before = Goods::count(&fleet.wolf).await;
+    let before = Goods::settled(&fleet.wolf).await;
     futures::stream::iter(0..50)
         .map(|number| {
             let client = client.clone();
@@ -65,7 +79,7 @@ async fn fifty_sandboxes_leave_nothing() {
         .try_collect::<Vec<()>>()
         .await
         .unwrap();
-    eventually("nothing is left of fifty", Duration::from_secs(60), async || {
+    eventually("nothing is left of fifty", Duration::from_secs(120), async || {
         let after = Goods::count(&fleet.wolf).await;
         anyhow::ensure!(after == before, "before {before:?}, after {after:?}");
         Ok(())

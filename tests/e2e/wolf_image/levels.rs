@@ -7,7 +7,7 @@ use wolfpack_proto::tunnel::v1 as tunnel;
 use wolfpack_testkit::client::{Client, timed};
 
 use super::outside::{BIG, Outside};
-use super::{ImageFleet, docker, make_inner_image, nested, sh};
+use super::{ImageFleet, WolfContainer, docker, make_inner_image, nested, not_shown, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deepest_container_reaches_home_and_the_world() {
@@ -29,6 +29,7 @@ async fn the_deepest_container_reaches_home_and_the_world() {
     let outside_folder = tempfile::tempdir().unwrap();
     let outside = Outside::start(outside_folder.path(), &fleet.wolf.gateway().await).await;
     world(&client, name, &outside).await;
+    internet(&fleet.wolf, &client, name).await;
     build(&client, name).await;
     compose(&client, name).await;
 
@@ -106,6 +107,37 @@ async fn world(client: &Client, name: &str, outside: &Outside) {
     let sums = sh(client, name, &deep(&send)).await;
     let (sent, received) = sums.trim().split_once('\n').unwrap();
     assert_eq!(sent, received, "what arrived is what was sent");
+}
+
+/// Where the wolf itself has an answer from the internet, the deepest container
+/// has it too: from the server of its packages, which a machine without any
+/// other way out still reaches.
+async fn internet(wolf: &WolfContainer, client: &Client, name: &str) {
+    let one_line = r"s#^deb \(\[[^]]*\] \)\?\([^ ]*[^ /]\)/\? \([^ ]*\) .*#\2/dists/\3/Release#p";
+    let file = wolf.sh(&format!("sed -n '{one_line}' /etc/apt/sources.list | head -n 1")).await;
+    let paragraph = r"s#^URIs: *\([^ ]*[^ /]\)/\?$#\1/dists/stable/Release#p";
+    let more = format!("sed -n '{paragraph}' /etc/apt/sources.list.d/*.sources || true");
+    let more = wolf.sh(&more).await;
+    let file = format!("{file}{more}").lines().next().map(str::to_owned).unwrap();
+    let from_wolf = format!(
+        "timeout 30 /usr/lib/apt/apt-helper download-file {file} /tmp/release >/dev/null 2>&1 \
+         && cat /tmp/release; rm -f /tmp/release"
+    );
+    let line = format!("curl -sS -L --max-time 30 {file} 2>&1 | head -c 2000");
+    let from_deepest = format!("docker run --rm inner bash -c {}", quoted(&line));
+    // Such servers are at times slow for one and not for the other.
+    let mut seen = None;
+    for _ in 0..4 {
+        if wolf.sh(&from_wolf).await.contains("Codename:") {
+            let answer = sh(client, name, &from_deepest).await;
+            if answer.contains("Codename:") {
+                return;
+            }
+            seen = Some(answer);
+        }
+    }
+    assert_eq!(seen, None, "the wolf reaches {file}, and the deepest container does not");
+    not_shown("the internet from the deepest level: the wolf itself has no answer from it");
 }
 
 async fn build(client: &Client, name: &str) {

@@ -13,7 +13,7 @@ use wolfpack_testkit::client::{Client, timed};
 use wolfpack_testkit::dev_fleet::DevFleet;
 use wolfpack_testkit::process::eventually;
 
-use super::{WolfContainer, docker};
+use super::{STARTS, WolfContainer, docker, push};
 
 /// What the resolver outside knows and nobody else does.
 pub(super) const INSIDE_NAME: &str = "inside.corp.example";
@@ -27,11 +27,35 @@ pub(super) struct SecondWolf {
     pub(super) gateway: String,
     tag: String,
     resolver: CancellationToken,
+    _leftovers: Leftovers,
+}
+
+/// What a test that fails before [`SecondWolf::stop`] would leave on this
+/// machine's engine. It goes after the fleet, whose drop ends the sandboxes'
+/// way to be made again.
+struct Leftovers(String);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let tag = self.0.as_str();
+        for arguments in [
+            &["rm", "-f", "-v", tag][..],
+            &["volume", "rm", &format!("{tag}-state"), &format!("{tag}-docker")],
+            &["network", "rm", tag],
+        ] {
+            let _ = std::process::Command::new("docker").args(arguments).output();
+        }
+    }
 }
 
 impl SecondWolf {
     pub(super) async fn start(folder: &Path) -> Self {
+        let _alone = STARTS.lock().await;
         let tag = format!("wolfpack-e2e-{}", std::process::id());
+        let leftovers = Leftovers(tag.clone());
         let mtu = "com.docker.network.driver.mtu=1400";
         docker(&["network", "create", "--opt", mtu, &tag]).await;
         let format = "{{range .IPAM.Config}}{{.Gateway}}{{end}}";
@@ -89,7 +113,7 @@ impl SecondWolf {
             &image,
         ];
         let id = docker(&arguments).await.trim().to_owned();
-        let name = eventually("the second wolf is online", Duration::from_secs(60), async || {
+        let name = eventually("the second wolf is online", Duration::from_secs(120), async || {
             wolves(&client)
                 .await
                 .into_iter()
@@ -101,7 +125,9 @@ impl SecondWolf {
                 .ok_or_else(|| anyhow::anyhow!("it is not"))
         })
         .await;
-        Self { fleet, wolf: WolfContainer { id }, name, gateway, tag, resolver }
+        push(&fleet, &name).await;
+        let wolf = WolfContainer { id };
+        Self { fleet, wolf, name, gateway, tag, resolver, _leftovers: leftovers }
     }
 
     /// Takes everything down; what is left over fails the test.

@@ -5,29 +5,24 @@ use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_proto::sandbox::v1::container_service_client::ContainerServiceClient;
 use wolfpack_proto::types::v1::DockerMode;
 use wolfpack_testkit::client::timed;
-use wolfpack_testkit::process::binary;
 
 use super::outside::{BIG, Outside};
+use super::probe::says_what_is_documented;
 use super::second_wolf::{INSIDE_NAME, SecondWolf};
-use super::{WITH_DOCKER, docker, make_inner_image, nested, sh, succeeded, within};
+use super::{WITH_DOCKER, docker, make_inner_image, nested, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shared_engine_has_siblings_and_a_small_mtu_carries_all() {
     let folder = tempfile::tempdir().unwrap();
     let second = SecondWolf::start(folder.path()).await;
     let client = second.fleet.client().await;
-    let mut push = tokio::process::Command::new(binary("wolfpack"));
-    push.args(["image", "push", WITH_DOCKER, "--wolf", &second.name])
-        .env("WOLFPACK_SERVER", &second.fleet.ready().server)
-        .env("WOLFPACK_API_KEY", &second.fleet.ready().api_key);
-    succeeded("image push", &within(180, &mut push).await);
-
     let spec = pb::SandboxSpec { docker: DockerMode::Shared as i32, ..Default::default() };
     let sandbox = client.run(spec).await.unwrap();
     let name = sandbox.name.as_str();
     let status = sandbox.status.clone().unwrap();
     assert_eq!(status.wolf, second.name, "only the project's own wolf will do");
     assert!(status.docker.unwrap().isolation.contains("NOT ISOLATED"));
+    says_what_is_documented(&second.fleet, &second.wolf, &client, name, "shared").await;
 
     sh(&client, name, &format!("docker run -d --name beside {WITH_DOCKER} sleep 1000")).await;
     let on_the_wolf = second.wolf.sh("docker ps --format '{{.Names}}'").await;

@@ -1,12 +1,13 @@
 //! Two tenants with an engine each on one wolf.
 
 use wolfpack_proto::registry::v1 as registry;
+use wolfpack_proto::sandbox::v1 as pb;
 use wolfpack_testkit::client::{Client, timed};
 
-use super::{ImageFleet, make_inner_image, nested, sh};
+use super::{ImageFleet, WolfContainer, make_inner_image, nested, root, sh};
 
-/// Answers on port 7777 for a minute.
-const LISTEN: &str = "perl -MIO::Socket::INET -e 'alarm 60; my $l = IO::Socket::INET->new(LocalPort => 7777, \
+/// Answers on port 7777 for four minutes.
+const LISTEN: &str = "perl -MIO::Socket::INET -e 'alarm 240; my $l = IO::Socket::INET->new(LocalPort => 7777, \
      Listen => 5, ReuseAddr => 1) or die; while (my $c = $l->accept) { print $c qq(tenant a\\n); close $c }'";
 
 /// A user of another project.
@@ -56,35 +57,101 @@ async fn neither_sees_the_others_containers_networks_or_traffic() {
         assert!(!others.contains(thing), "{others}");
     }
 
-    // Addresses that the first reaches, the second does not.
+    // Addresses that the first reaches, the second does not; and the other way.
     let box_address = sh(
         &first,
         &a,
         "docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' secret-box",
     )
     .await;
-    let own_address = sh(&first, &a, "hostname -i").await;
-    for address in [box_address.trim(), own_address.split_whitespace().next().unwrap()] {
-        let own = sh(&first, &a, &knock(address)).await;
-        assert!(own.contains("tenant a"), "the control: {address} {own}");
-        let other = sh(&second, &b, &knock(address)).await;
-        assert!(!other.contains("tenant a"), "{address} is reached: {other}");
+    let a_address = address(&first, &a).await;
+    let b_address = address(&second, &b).await;
+    let listen = LISTEN.replace("tenant a", "tenant b");
+    sh(&second, &b, &format!("setsid {listen} >/dev/null 2>&1 </dev/null & sleep 0.5")).await;
+    for (there, whose, (own, own_name), (other, other_name)) in [
+        (box_address.trim(), "tenant a", (&first, &a), (&second, &b)),
+        (a_address.as_str(), "tenant a", (&first, &a), (&second, &b)),
+        (b_address.as_str(), "tenant b", (&second, &b), (&first, &a)),
+    ] {
+        let own = sh(own, own_name, &knock(there)).await;
+        assert!(own.contains(whose), "the control: {there} {own}");
+        let other = sh(other, other_name, &knock(there)).await;
+        assert!(!other.contains(whose), "{there} is reached: {other}");
     }
+
     // The sandboxes share no network below IP either.
-    let addresses = [own_address, sh(&second, &b, "hostname -i").await];
-    let networks: Vec<String> = fleet
+    let networks = fleet
         .wolf
         .sh("docker network ls -q | xargs docker network inspect -f '{{.Name}} {{range .Containers}}{{.IPv4Address}} {{end}}'")
-        .await
-        .lines()
-        .map(str::to_owned)
-        .collect();
-    for line in &networks {
-        let both = addresses.iter().all(|address| line.contains(address.trim()));
-        assert!(!both, "both are on one network: {line}");
-    }
+        .await;
+    let of = |address: &str| -> Vec<&str> {
+        let there = format!(" {address}/");
+        networks.lines().filter(|line| line.contains(&there)).collect()
+    };
+    let (of_a, of_b) = (of(&a_address), of(&b_address));
+    assert_eq!((of_a.len(), of_b.len()), (1, 1), "each is on one network: {networks}");
+    assert_ne!(of_a, of_b, "both are on one network: {networks}");
+
+    a_taken_address_leads_nowhere(&fleet.wolf, (&second, &b), (&first, &a), &a_address).await;
+    volumes_are_not_shared((&first, &a), (&second, &b)).await;
+    no_raw_packets_without_an_engine(&fleet.wolf, &first).await;
 
     first.delete(&a).await.unwrap();
     second.delete(&b).await.unwrap();
     fleet.fleet.stop().await;
+}
+
+/// Of a sandbox, on the wolf.
+async fn address(client: &Client, sandbox: &str) -> String {
+    let all = sh(client, sandbox, "hostname -i").await;
+    all.split_whitespace().next().expect("it has an address").to_owned()
+}
+
+/// The second gives itself the first one's address, and calls the wolf from it,
+/// which tells everybody on its bridge by ARP: the first's traffic stays its own.
+async fn a_taken_address_leads_nowhere(
+    wolf: &WolfContainer,
+    (thief, thief_name): (&Client, &str),
+    (owner, owner_name): (&Client, &str),
+    taken: &str,
+) {
+    let take = format!(
+        "ip addr add {taken}/32 dev eth0 && \
+         gateway=$(ip route show default | cut -d' ' -f3) && ip neigh flush dev eth0 && \
+         timeout 3 perl -MIO::Socket::INET -e 'IO::Socket::INET->new(LocalAddr => q({taken}), \
+         PeerAddr => shift, PeerPort => 8443, Timeout => 2)' $gateway; echo taken"
+    );
+    let said = root(thief, thief_name, &take).await;
+    assert!(said.ends_with("taken\n") && !said.contains("not permitted"), "{said}");
+    let own = sh(thief, thief_name, &knock(taken)).await;
+    assert!(own.contains("tenant b"), "the control: the address is taken: {own}");
+    // Whoever asked for it before still finds its owner.
+    let from_wolf = wolf.sh(&knock(taken)).await;
+    assert!(from_wolf.contains("tenant a"), "the wolf is led astray: {from_wolf}");
+    let from_owner = sh(owner, owner_name, &knock(taken)).await;
+    assert!(from_owner.contains("tenant a"), "{from_owner}");
+    root(thief, thief_name, &format!("ip addr del {taken}/32 dev eth0")).await;
+}
+
+/// By its name a volume is each one's own.
+async fn volumes_are_not_shared(
+    (owner, owner_name): (&Client, &str),
+    (other, other_name): (&Client, &str),
+) {
+    let write = "docker run --rm -v secret-vol:/vol inner bash -c 'echo secret > /vol/file'";
+    sh(owner, owner_name, write).await;
+    let read = "docker run --rm -v secret-vol:/vol inner bash -c 'cat /vol/* 2>/dev/null; echo .'";
+    assert_eq!(sh(owner, owner_name, read).await, "secret\n.\n", "the control");
+    make_inner_image(other, other_name).await;
+    assert_eq!(sh(other, other_name, read).await, ".\n");
+}
+
+/// Those without an engine share a bridge, and cannot forge what goes over it.
+async fn no_raw_packets_without_an_engine(wolf: &WolfContainer, client: &Client) {
+    // AF_PACKET, SOCK_RAW, every protocol.
+    let raw = "perl -MSocket -e 'print socket(S, 17, 3, 0x300) ? qq(raw\n) : qq(refused\n)'";
+    assert_eq!(wolf.sh(raw).await, "raw\n", "the control");
+    let name = client.run(pb::SandboxSpec::default()).await.unwrap().name;
+    assert_eq!(root(client, &name, raw).await, "refused\n");
+    client.delete(&name).await.unwrap();
 }

@@ -118,23 +118,29 @@ fn block_nodes(folder: &Path) -> Vec<PathBuf> {
 /// that it does not hold: a kernel that gets as far as looking at the disk
 /// would have mounted it by the right kind.
 pub(super) fn mount(_: &Facts) -> Finding {
-    let Some(kind) = target::harmless_file_system() else {
-        return Finding::unknown(
-            "the kernel has no file system that only reads, so asking for a mount might write",
-        );
-    };
+    let kind = target::harmless_file_system();
     let Some(at) = target::directory() else {
         return Finding::unknown("no directory to mount on");
     };
-    each_disk(|disk| mount_one(disk, &kind, &at))
+    each_disk(|disk| mount_one(disk, kind.as_deref(), &at))
 }
 
-fn mount_one(disk: &Disk, kind: &str, at: &Path) -> Finding {
+fn mount_one(disk: &Disk, kind: Option<&str>, at: &Path) -> Finding {
     let made = make(disk);
     let there = block_nodes(Path::new("/dev")).into_iter().next();
     let Some(node) = made.as_ref().ok().map(|node| node.0.clone()).or(there) else {
         let why = made.err().unwrap_or_default();
         return Finding::blocked(format!("no node of a disk is there or can be made: {why}"));
+    };
+    // Who may mount nothing mounts no disk, whatever the kernel could read.
+    let Some(kind) = kind else {
+        drop(made);
+        return match private::mounts(false, || ()) {
+            Err(private::Refused(why)) => Finding::blocked(why),
+            Ok(()) => Finding::unknown(
+                "the kernel has no file system that only reads, so asking for a mount might write",
+            ),
+        };
     };
     let tried = private::mounts(false, || {
         let flags =

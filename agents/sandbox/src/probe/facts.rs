@@ -1,5 +1,6 @@
 //! What the sandbox is, as the kernel says.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use serde::Serialize;
@@ -28,12 +29,15 @@ pub struct Facts {
     pub no_new_privileges: bool,
     /// Ports of the wolf that it may reach.
     pub relay_ports: Vec<u16>,
+    /// Addresses of the wolf beside the way out.
+    pub wolf_addresses: Vec<Ipv4Addr>,
 }
 
 impl Facts {
-    /// Reads them; `ports` replace those of the boot when there are any.
+    /// Reads them; `ports` replace those of the boot when there are any, and
+    /// `wolf` is what is known of the wolf's addresses.
     #[must_use]
-    pub fn gather(ports: &[u16]) -> Self {
+    pub fn gather(ports: &[u16], wolf: &[Ipv4Addr]) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let field = |name: &str| field(&status, name).unwrap_or_default().to_owned();
@@ -44,6 +48,7 @@ impl Facts {
             seccomp: field("Seccomp"),
             no_new_privileges: field("NoNewPrivs") == "1",
             relay_ports: if ports.is_empty() { relay_ports() } else { ports.to_vec() },
+            wolf_addresses: wolf.to_vec(),
         }
     }
 

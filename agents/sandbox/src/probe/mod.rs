@@ -21,6 +21,7 @@ mod private;
 mod report;
 mod target;
 
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -57,6 +58,9 @@ pub struct ProbeArgs {
     /// boot's broker and gateway.
     #[arg(long, value_name = "PORT")]
     relay_port: Vec<u16>,
+    /// Addresses of the wolf, where they are known: tried beside the way out.
+    #[arg(long, value_name = "ADDRESS")]
+    wolf_address: Vec<Ipv4Addr>,
     /// List the names of the checks and do nothing.
     #[arg(long)]
     list: bool,
@@ -169,7 +173,7 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
         eprintln!("there is no check {name:?}; see probe --list");
         return ExitCode::from(64);
     }
-    let facts = Facts::gather(&args.relay_port);
+    let facts = Facts::gather(&args.relay_port, &args.wolf_address);
     let chosen = |check: &&Check| args.only.is_empty() || args.only.iter().any(|n| n == check.name);
     let rows = CHECKS.iter().filter(chosen).map(|check| {
         let finding = (check.ask)(&facts);
@@ -195,5 +199,28 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), CHECKS.len());
+    }
+
+    /// That its verdicts are those of a real wolf is the end-to-end suite's to
+    /// show, `wolf_image::probe` and `wolf_image::shared`.
+    #[test]
+    fn the_documented_table_has_every_check_with_its_question() {
+        let text = include_str!("../../../../docs/wolf.md");
+        let rows: Vec<(&str, &str)> = text
+            .lines()
+            .skip_while(|line| !line.starts_with("| check | asks to |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| {
+                let mut cells = line.split('|').map(str::trim).skip(1);
+                let name = cells.next().unwrap().trim_matches('`');
+                (name, cells.next().unwrap())
+            })
+            .collect();
+        let names: Vec<&str> = rows.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, CHECKS.iter().map(|check| check.name).collect::<Vec<_>>());
+        for ((name, asks), check) in rows.iter().zip(CHECKS) {
+            assert!(asks.starts_with(check.question), "{name}: {asks}");
+        }
     }
 }

@@ -66,34 +66,53 @@ pub(super) fn neighbour_ports(_: &Facts) -> Finding {
     }
 }
 
+/// The wolf's firewall drops what it does not let in, so a port where nobody
+/// listens is as silent as one that is open: a refusal came from the wolf, and
+/// shows that nothing keeps the sandbox from it.
 pub(super) fn wolf_ports(facts: &Facts) -> Finding {
-    let Some(uplink) = uplink() else {
+    let mut hosts: Vec<Ipv4Addr> = uplink().map(|uplink| uplink.gateway).into_iter().collect();
+    hosts.extend(&facts.wolf_addresses);
+    hosts.sort_unstable();
+    hosts.dedup();
+    if hosts.is_empty() {
         return Finding::blocked("there is no way out of the sandbox's network");
-    };
-    let targets = WOLF_PORTS
-        .iter()
-        .filter(|port| !facts.relay_ports.contains(port))
-        .map(|port| SocketAddr::from((uplink.gateway, *port)))
-        .collect::<Vec<_>>();
-    let count = targets.len();
+    }
+    let targets = wolf_targets(&hosts, &facts.relay_ports);
+    let asked = format!("{} ports of {}", targets.len(), shown(&hosts));
     match knock(targets) {
         Err(why) => Finding::unknown(why),
-        Ok(answers) => {
-            let open: Vec<String> = answers
-                .iter()
-                .filter(|(_, answer)| *answer == Answer::Open)
-                .map(|(address, _)| address.to_string())
-                .collect();
-            if open.is_empty() {
-                Finding::blocked(format!(
-                    "none of {count} ports of {} is open beside the relay's {:?}",
-                    uplink.gateway, facts.relay_ports
-                ))
-            } else {
-                Finding::allowed(format!("open beside the relay's: {}", open.join(", ")))
-            }
-        }
+        Ok(answers) => judge_wolf(&answers, &asked, &facts.relay_ports),
     }
+}
+
+/// The relay's ports are the sandbox's way home.
+fn wolf_targets(hosts: &[Ipv4Addr], relay: &[u16]) -> Vec<SocketAddr> {
+    let ports = WOLF_PORTS.iter().filter(|port| !relay.contains(port));
+    ports.flat_map(|port| hosts.iter().map(|host| SocketAddr::from((*host, *port)))).collect()
+}
+
+fn judge_wolf(answers: &[(SocketAddr, Answer)], asked: &str, relay: &[u16]) -> Finding {
+    const MOST: usize = 8;
+    let of = |wanted: Answer| {
+        let mut found: Vec<SocketAddr> = answers
+            .iter()
+            .filter(|(_, answer)| *answer == wanted)
+            .map(|(address, _)| *address)
+            .collect();
+        found.sort_unstable();
+        (found.len(), shown(&found[..found.len().min(MOST)]))
+    };
+    let ((open, which), (closed, refused)) = (of(Answer::Open), of(Answer::Closed));
+    if open + closed == 0 {
+        return Finding::blocked(format!("{asked} beside the relay's {relay:?}: none answers"));
+    }
+    Finding::allowed(format!(
+        "{asked} beside the relay's {relay:?}: {open} open [{which}], {closed} refused [{refused}]"
+    ))
+}
+
+fn shown<T: ToString>(things: &[T]) -> String {
+    things.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 pub(super) fn metadata(_: &Facts) -> Finding {
@@ -158,6 +177,7 @@ fn around(uplink: Uplink) -> Vec<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Verdict;
 
     #[test]
     fn the_default_route_is_read() {
@@ -179,6 +199,25 @@ eth0 00000000 010014AC 0003 0 0 0 00000000 0 0 0\n";
         assert_eq!(around(uplink(26)).len(), 60);
         assert!(around(uplink(30)).len() <= 2);
         assert!(!around(uplink(24)).contains(&own));
+    }
+
+    #[test]
+    fn a_wolf_that_refuses_is_reached_and_only_silence_is_blocked() {
+        let relay = [8443, 8444];
+        let (gateway, uplink) = (Ipv4Addr::new(172, 20, 0, 1), Ipv4Addr::new(172, 17, 0, 2));
+        let targets = wolf_targets(&[gateway, uplink], &relay);
+        assert_eq!(targets.len(), 2 * (WOLF_PORTS.len() - relay.len()));
+        assert!(targets.iter().all(|target| !relay.contains(&target.port())));
+        let verdict = |which: usize, answer| {
+            let mut answers: Vec<_> = targets.iter().map(|t| (*t, Answer::Silent)).collect();
+            answers[which].1 = answer;
+            judge_wolf(&answers, "ports", &relay).verdict
+        };
+        for which in 0..targets.len() {
+            assert_eq!(verdict(which, Answer::Open), Verdict::Allowed);
+            assert_eq!(verdict(which, Answer::Closed), Verdict::Allowed);
+            assert_eq!(verdict(which, Answer::Silent), Verdict::Blocked);
+        }
     }
 
     #[test]

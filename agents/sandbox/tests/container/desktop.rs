@@ -9,7 +9,7 @@ use wolfpack_rpc::from_status;
 use wolfpack_types::Reason;
 
 use super::engine::{Container, Plan, engine};
-use super::harness::shell;
+use super::harness::{PATIENCE, shell};
 
 async fn screenshot(container: &Container) -> GetScreenshotResponse {
     container.client.clone().get_screenshot(GetScreenshotRequest {}).await.unwrap().into_inner()
@@ -22,6 +22,38 @@ async fn clipboard(container: &Container) -> String {
 async fn copy(container: &Container, text: &str) {
     let request = SetClipboardRequest { text: text.to_owned() };
     container.client.clone().set_clipboard(request).await.unwrap();
+}
+
+/// Once two pictures in a row are the same: what was drawn is all there.
+async fn unchanging(container: &Container) -> GetScreenshotResponse {
+    let began = Instant::now();
+    let mut last = screenshot(container).await;
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let now = screenshot(container).await;
+        // A cursor that blinks never ends.
+        if now.image == last.image || began.elapsed() > PATIENCE {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// What the desktop of a container says that does not come up, once it says
+/// this; until then it is on its way.
+async fn says(container: &Container, why: &str) {
+    let began = Instant::now();
+    loop {
+        let request = GetScreenshotRequest {};
+        let status = container.client.clone().get_screenshot(request).await.unwrap_err();
+        let fault = from_status(&status);
+        assert_eq!(fault.reason, Reason::DesktopFailed);
+        if fault.message.contains(why) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{}\n{}", fault.message, container.agent_log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// How many pixels of two pictures differ.
@@ -55,12 +87,11 @@ async fn a_window_appears_and_is_seen() {
         if difference(&empty.image, &window.image) > 100_000 {
             break window;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "no window\n{}", container.agent_log());
+        assert!(began.elapsed() < PATIENCE, "no window\n{}", container.agent_log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     if let Some(folder) = std::env::var_os("WOLFPACK_TEST_OUT") {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let later = screenshot(&container).await;
+        let later = unchanging(&container).await;
         std::fs::write(std::path::Path::new(&folder).join("screenshot.png"), &later.image).unwrap();
     }
     assert_eq!((window.width, window.height), (1280, 720));
@@ -126,19 +157,12 @@ async fn a_desktop_that_cannot_start_says_why() {
         return;
     }
     let container = Container::start(&Plan { desktop: true, ..Plan::base(&["sleep", "infinity"]) });
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    container.answers().await;
     assert_eq!(container.sh("echo works").await.out(), "works\n");
-    let status =
-        container.client.clone().get_screenshot(GetScreenshotRequest {}).await.unwrap_err();
-    let fault = from_status(&status);
-    assert_eq!(fault.reason, Reason::DesktopFailed);
-    assert!(fault.message.contains("no program \"sway\""), "{}", fault.message);
+    says(&container, "no program \"sway\"").await;
     let root = Container::start(&Plan { user: "", ..Plan::desktop() });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let began = Instant::now();
-    let status = root.client.clone().get_screenshot(GetScreenshotRequest {}).await.unwrap_err();
-    assert!(from_status(&status).message.contains("root"), "{status}");
-    assert!(began.elapsed() < Duration::from_secs(8));
+    root.answers().await;
+    says(&root, "root").await;
     let shell = root.run(shell("id -u")).await;
     assert_eq!(shell.out(), "0\n");
 }

@@ -162,6 +162,15 @@ impl Container {
         panic!("not ready: {last}\n{}\n{}", self.stderr(), self.agent_log());
     }
 
+    /// Waits until the agent answers, whether or not the sandbox gets ready.
+    pub(crate) async fn answers(&self) {
+        let began = Instant::now();
+        while let Err(status) = self.client.clone().get_status(GetStatusRequest {}).await {
+            assert!(began.elapsed() < PATIENCE, "{status}\n{}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Waits for the container's end; its exit code.
     pub(crate) fn exit_code(&self) -> i32 {
         text(&docker(&["wait", &self.id])).parse().unwrap()

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use wolfpack_sandbox_agent::init::finish::{MAIN_GRACE, OTHERS_GRACE};
+
 use super::engine::{Container, Plan, docker, engine, text};
+use super::harness::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_main_process_is_the_container() {
@@ -65,10 +68,12 @@ async fn sigterm_ends_it_soon_and_takes_everything_along() {
     container.ready().await;
     // With something to do, and a program that a caller has left behind.
     container.sh("setsid sleep 1000 >/dev/null 2>&1 & echo").await;
-    let began = Instant::now();
     docker(&["kill", "--signal", "TERM", &container.id]);
     assert_eq!(container.exit_code(), 143);
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Soon: neither the main process nor what was left behind used up its time.
+    let log = container.agent_log();
+    assert!(log.contains(r#""killed":0"#), "{log}");
+    assert!(!log.contains("did not end in time"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,11 +85,11 @@ async fn what_is_deaf_to_sigterm_is_killed_at_the_end() {
     container.ready().await;
     let deaf = "setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' >/dev/null 2>&1 & echo";
     container.sh(deaf).await;
-    let began = Instant::now();
     docker(&["kill", "--signal", "TERM", &container.id]);
+    // Without an engine that kills: only the agent can have ended it.
     assert_eq!(container.exit_code(), 143);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert!(container.agent_log().contains(r#""killed":"#), "{}", container.agent_log());
+    let log = container.agent_log();
+    assert!(log.contains(r#""killed":"#) && !log.contains(r#""killed":0"#), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +103,10 @@ async fn a_main_process_that_cleans_up_has_its_time_and_its_code() {
     docker(&["kill", "--signal", "USR1", &container.id]);
     let began = Instant::now();
     while !container.stdout().contains("usr1") {
-        assert!(began.elapsed() < Duration::from_secs(10), "{}", container.stdout());
+        assert!(began.elapsed() < PATIENCE, "{}", container.stdout());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    docker(&["stop", "--time", "10", &container.id]);
+    docker(&["stop", "--time", "60", &container.id]);
     assert_eq!(container.exit_code(), 9);
     assert_eq!(container.stdout(), "up\nusr1\nbye\n");
 }
@@ -115,10 +120,15 @@ async fn a_deaf_main_process_is_killed_within_the_engines_patience() {
     let container = Container::start(&Plan::base(&["sh", "-c", script]));
     container.ready().await;
     let began = Instant::now();
-    docker(&["stop", "--time", "15", &container.id]);
+    docker(&["stop", "--time", "90", &container.id]);
     assert_eq!(container.exit_code(), 137);
     let took = began.elapsed();
-    assert!(took > Duration::from_secs(6) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took >= MAIN_GRACE, "it had its time: {took:?}");
+    // By the agent: whom the engine kills has no last words.
+    let log = container.agent_log();
+    assert!(log.contains("did not end in time") && log.contains("the sandbox ends"), "{log}");
+    // The engine's patience is ten seconds where nobody says another.
+    assert!(MAIN_GRACE + OTHERS_GRACE < Duration::from_secs(10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,10 +154,15 @@ async fn orphans_are_reaped() {
     // Each inner shell ends at once and leaves its child to PID 1.
     let outcome = container.sh("for i in $(seq 60); do (sleep 0.3 &) ; done; echo done").await;
     assert_eq!((outcome.out().as_str(), outcome.code), ("done\n", 0));
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let processes = container.processes();
-    assert_eq!(processes.len(), 2, "PID 1 and sleep: {processes:?}");
-    assert!(processes.iter().all(|process| !process.starts_with('Z')), "{processes:?}");
+    let began = Instant::now();
+    loop {
+        let processes = container.processes();
+        if processes.len() == 2 && processes.iter().all(|process| !process.starts_with('Z')) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "PID 1 and sleep: {processes:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let memory = text(&docker(&["inspect", "--format", "{{.HostConfig.Memory}}", &container.id]));
     assert_eq!(memory, (1_u64 << 30).to_string());
 }

@@ -6,7 +6,7 @@ use rustix::process::Pid;
 use wolfpack_proto::sandbox::v1::ExecStart;
 use wolfpack_sandbox_agent::process::tree;
 
-use super::harness::{Run, shell};
+use super::harness::{PATIENCE, Run, shell};
 use super::sandbox;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,10 +55,19 @@ async fn up(run: &mut Run) -> i32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_call_ends_the_tree() {
     let sandbox = sandbox().await;
-    let mut run = sandbox.start(shell("sleep 300 & sleep 300 & echo up; wait")).await.unwrap();
+    // Each says that it was asked: one that was killed says nothing.
+    let asked = sandbox.folder.path().join("asked");
+    let trap = |who: &str| format!("trap 'echo {who} >> {}; exit' TERM;", asked.display());
+    let child = format!("{} echo up; sleep 300 & wait", trap("child"));
+    let script = format!("{} sh -c \"{child}\" & sleep 300 & wait", trap("leader"));
+    let mut run = sandbox.start(shell(&script)).await.unwrap();
     let pid = up(&mut run).await;
     drop(run);
-    assert!(gone(pid, Duration::from_millis(1900)).await, "SIGTERM is enough here");
+    assert!(gone(pid, PATIENCE).await);
+    let said = std::fs::read_to_string(&asked).unwrap_or_default();
+    let mut said: Vec<&str> = said.lines().collect();
+    said.sort_unstable();
+    assert_eq!(said, ["child", "leader"], "SIGTERM is enough here");
 }
 
 /// Jobs in groups of their own, deaf to SIGTERM.
@@ -71,7 +80,7 @@ async fn what_ignores_the_first_signal_is_killed() {
     let pid = up(&mut run).await;
     let began = Instant::now();
     drop(run);
-    assert!(gone(pid, Duration::from_secs(8)).await);
+    assert!(gone(pid, PATIENCE).await);
     assert!(began.elapsed() >= Duration::from_secs(2), "it had its time: {:?}", began.elapsed());
 }
 
@@ -82,5 +91,5 @@ async fn a_caller_that_stops_reading_and_leaves_ends_it_too() {
     let pid = up(&mut run).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     drop(run);
-    assert!(gone(pid, Duration::from_secs(4)).await);
+    assert!(gone(pid, PATIENCE).await);
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::machine::{IMAGE, Removed, Volume, agent, docker, docker_ok, name, text};
 
 /// What takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(50);
 /// As the wolf's image prepares its place, without its program: this suite is
 /// about what is inside.
@@ -195,10 +195,10 @@ impl Sandbox<'_> {
             mkdir -p bin && cp -n usr/bin/* bin/; tar -c . | docker import - tiny");
     }
 
-    /// How long a stop takes.
+    /// How long a stop takes, of an engine that waits for longer than anybody.
     pub(crate) fn stop(&self) -> Duration {
         let began = Instant::now();
-        self.wolf.ok(&["docker", "stop", "--time", "30", &self.name]);
+        self.wolf.ok(&["docker", "stop", "--time", "600", &self.name]);
         began.elapsed()
     }
 }

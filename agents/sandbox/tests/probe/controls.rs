@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{IMAGE, Network, Removed, Volume, agent, docker_ok, engine, name};
 use super::probed::{BINARY, probe, probe_after};
+use super::unshown;
 
 const UNCONFINED: [&str; 4] =
     ["--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"];
@@ -54,8 +55,10 @@ fn the_right_to_load_into_the_kernel_is_reported() {
     let flags = weak(&["--cap-add", "SYS_MODULE", "--cap-add", "SYS_ADMIN"]);
     let probed = probe(&flags, &["--only", "module_load", "--only", "bpf"]);
     probed.is("bpf", "allowed");
-    if probed.evidence["module_load"].contains("loads no modules") {
-        eprintln!("NOT SHOWN: module_load: this machine's kernel loads no modules at all");
+    // Without modules the kernel refuses by another word than without the right.
+    if unshown::why("module_load").is_some() {
+        let evidence = &probed.evidence["module_load"];
+        assert!(evidence.contains("loads no modules"), "{evidence}");
         probed.is("module_load", "blocked");
     } else {
         probed.is("module_load", "allowed");
@@ -69,15 +72,14 @@ fn cgroups_that_can_be_mounted_are_reported() {
     }
     let flags = weak(&["--cap-add", "SYS_ADMIN"]);
     let probed = probe(&flags, &["--only", "devices_allow", "--only", "release_agent"]);
-    let version_2 = docker_ok(&["info", "--format", "{{.CgroupVersion}}"]) == "2";
-    if version_2 {
-        eprintln!(
-            "NOT SHOWN: devices_allow, release_agent: this machine has cgroups version 2 only"
-        );
-        probed.is("release_agent", "blocked");
-    } else {
-        probed.is("devices_allow", "allowed");
-        probed.is("release_agent", "allowed");
+    for check in ["devices_allow", "release_agent"] {
+        if unshown::why(check).is_some() {
+            let evidence = &probed.evidence[check];
+            assert!(evidence.contains("no version 1 hierarchy"), "{evidence}");
+            probed.is(check, "blocked");
+        } else {
+            probed.is(check, "allowed");
+        }
     }
 }
 
@@ -97,12 +99,13 @@ fn disks_are_reported() {
     let checks = ["mknod_disk", "mount_disk", "mount"];
     let only: Vec<&str> = checks.iter().flat_map(|check| ["--only", check]).collect();
     let probed = probe(&flags, &only);
-    for check in checks {
-        probed.is(check, "allowed");
-    }
+    probed.is("mknod_disk", "allowed");
+    probed.is("mount", "allowed");
+    // Without a kind that only reads nothing is mounted, and the probe says so.
+    let readable = unshown::why("mount_disk").is_none();
+    probed.is("mount_disk", if readable { "allowed" } else { "unknown" });
     // A node that somebody made and left there.
-    if !std::path::Path::new("/sys/block/loop0/dev").exists() {
-        eprintln!("NOT SHOWN: disk_nodes: this machine has no loop device");
+    if unshown::why("disk_nodes").is_some() {
         return;
     }
     let left =
@@ -115,7 +118,11 @@ fn shared_namespaces_are_reported() {
     if !engine() {
         return;
     }
-    let _neighbour = neighbour();
+    let _neighbour = neighbour(&[]);
+    // The engine's sockets alone would do; a neighbour's are found beside them.
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("agent.sock");
+    let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let flags =
         weak(&["--pid", "host", "--ipc", "host", "--network", "host", "--cap-add", "SYS_PTRACE"]);
     let checks =
@@ -125,11 +132,10 @@ fn shared_namespaces_are_reported() {
     for check in checks {
         probed.is(check, "allowed");
     }
-    if std::fs::read_link("/proc/self/ns/ipc").unwrap().to_string_lossy() == "ipc:[4026531839]" {
-        probed.is("host_ipc", "allowed");
-    } else {
-        eprintln!("NOT SHOWN: host_ipc: this machine is a container itself");
-    }
+    let evidence = &probed.evidence["neighbour_sockets"];
+    assert!(evidence.contains(socket.to_str().unwrap()), "{evidence}");
+    let first = unshown::why("host_ipc").is_none();
+    probed.is("host_ipc", if first { "allowed" } else { "blocked" });
 }
 
 #[test]
@@ -150,38 +156,67 @@ fn files_and_sockets_of_the_engine_are_reported() {
     probed.is("neighbour_volumes", "allowed");
 }
 
+/// In a network of its own, where nobody else's container answers.
 #[test]
 fn neighbours_that_answer_are_reported() {
     if !engine() {
         return;
     }
-    let neighbour = neighbour();
-    let network = docker_ok(&[
-        "inspect",
-        "--format",
-        "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}",
-        &neighbour.0,
-    ]);
-    let probed = probe(&["--network", &network], &["--only", "neighbour_ports"]);
-    probed.is("neighbour_ports", "allowed");
+    let network = Network(name("neighbours"));
+    docker_ok(&["network", "create", &network.0]);
+    let flags = ["--network", network.0.as_str()];
+    let probed = || probe(&flags, &["--only", "neighbour_ports"]);
+    probed().is("neighbour_ports", "blocked");
+    let neighbour = neighbour(&flags);
+    probed().is("neighbour_ports", "allowed");
+    drop(neighbour);
+}
+
+/// A network with nothing else in it, and the address of this machine there.
+fn network_here(what: &str) -> (Network, String) {
+    let network = Network(name(what));
+    docker_ok(&["network", "create", &network.0]);
+    let format = "{{(index .IPAM.Config 0).Gateway}}";
+    let gateway = docker_ok(&["network", "inspect", "--format", format, &network.0]);
+    (network, gateway)
 }
 
 /// The wolf is this test, which listens on the address of a bridge of its own.
+/// Its firewall stands in the container: it drops what is not for these ports,
+/// as the wolf's does at the other end.
 #[test]
 fn what_listens_beside_the_relay_is_reported() {
     if !engine() {
         return;
     }
-    let network = Network(name("wolf"));
-    docker_ok(&["network", "create", &network.0]);
-    let format = "{{(index .IPAM.Config 0).Gateway}}";
-    let gateway = docker_ok(&["network", "inspect", "--format", format, &network.0]);
+    let (network, gateway) = network_here("wolf");
+    let (_other_network, other) = network_here("uplink");
     let listen = |port: u16| std::net::TcpListener::bind((gateway.as_str(), port)).unwrap();
-    let probed = || probe(&["--network", &network.0], &["--only", "wolf_ports"]);
+    let flags = ["--network", network.0.as_str(), "--cap-add", "NET_ADMIN"];
+    let let_in = |ports: &str| {
+        let rule = format!("OUTPUT -d {gateway} -p tcp -m multiport ! --dports {ports} -j DROP");
+        format!("iptables-nft -A {rule} 2>/dev/null || iptables-legacy -A {rule}")
+    };
+    // Nobody listens and nothing keeps it away: the wolf's own refusal tells.
+    let bare = probe(&flags, &["--only", "wolf_ports"]);
+    bare.is("wolf_ports", "allowed");
+    let evidence = &bare.evidence["wolf_ports"];
+    assert!(!evidence.contains(" 0 refused"), "{evidence}");
+
     let relay = listen(8443);
-    probed().is("wolf_ports", "blocked");
+    probe_after(&flags, &let_in("8443,8444"), "wolf_ports").is("wolf_ports", "blocked");
     let metrics = listen(9090);
-    probed().is("wolf_ports", "allowed");
+    let open = probe_after(&flags, &let_in("8443,8444,9090"), "wolf_ports");
+    open.is("wolf_ports", "allowed");
+    let evidence = &open.evidence["wolf_ports"];
+    assert!(evidence.contains(&format!("1 open [{gateway}:9090], 0 refused")), "{evidence}");
+
+    // An address of the wolf's that its firewall forgot.
+    let also = format!("wolf_ports --wolf-address {other}");
+    let forgotten = probe_after(&flags, &let_in("8443,8444"), &also);
+    forgotten.is("wolf_ports", "allowed");
+    let evidence = &forgotten.evidence["wolf_ports"];
+    assert!(evidence.contains(&format!("[{other}:")), "{evidence}");
     drop((relay, metrics));
 }
 
@@ -200,7 +235,7 @@ fn metadata_that_answers_is_reported() {
 }
 
 /// A container whose PID 1 is the agent.
-fn neighbour() -> Removed {
+fn neighbour(flags: &[&str]) -> Removed {
     let mount = format!("{}:{BINARY}:ro", agent().display());
     let name = name("neighbour");
     let boot = tempfile::tempdir().unwrap();
@@ -212,21 +247,11 @@ fn neighbour() -> Removed {
     std::fs::write(boot.path().join("config.json"), config.to_string()).unwrap();
     let folder = format!("{}:/run/wolfpack", boot.path().display());
     let removed = Removed(name.clone());
-    docker_ok(&[
-        "run",
-        "--detach",
-        "--name",
-        &name,
-        "--user",
-        "0:0",
-        "--volume",
-        &mount,
-        "--volume",
-        &folder,
-        "--entrypoint",
-        BINARY,
-        IMAGE,
-    ]);
+    let mut args = vec!["run", "--detach", "--name", &name, "--user", "0:0"];
+    args.extend(["--volume", &mount, "--volume", &folder]);
+    args.extend(flags);
+    args.extend(["--entrypoint", BINARY, IMAGE]);
+    docker_ok(&args);
     let limit = Instant::now() + Duration::from_secs(20);
     while !boot.path().join("agent.sock").exists() {
         assert!(Instant::now() < limit, "the neighbour did not start");

@@ -14,3 +14,4 @@ mod machine;
 mod controls;
 mod probed;
 mod sandboxes;
+mod unshown;

@@ -24,6 +24,11 @@ const UP: Duration = Duration::from_secs(10);
 /// How long one that is replaced may take to end.
 const REPLACED: Duration = Duration::from_secs(35);
 
+/// What is said of one that another took over from, and what to do.
+const SUPERSEDED: &str = "another agent of this wolf took over, so this one is not started again: \
+    two hosts have copies of one state folder; stop or join anew one of them. To have it here again, \
+    stop the other and send SIGHUP to PID 1 (docker kill --signal HUP)";
+
 /// How keeping it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AgentEnd {
@@ -92,6 +97,12 @@ impl<'a> Agent<'a> {
                         if !self.been_up && status.code() == Some(i32::from(exit::CONFIG)) {
                             return AgentEnd::Config;
                         }
+                        if status.code() == Some(i32::from(exit::SUPERSEDED)) {
+                            match self.stay_away(&stop, &mut replace).await {
+                                Some(end) => return end,
+                                None => continue,
+                            }
+                        }
                         format!("ended with {}", Ended::from(status))
                     }
                 },
@@ -111,6 +122,33 @@ impl<'a> Agent<'a> {
                 Some(()) = replace.recv() => {}
                 () = stop.cancelled() => return AgentEnd::Stopped { in_time: true },
             }
+        }
+    }
+
+    /// Another took over: starting it again would only take over from that one.
+    /// The engine and the sandboxes go on. Waits until somebody asks for the
+    /// agent, or all ends.
+    async fn stay_away(
+        &mut self,
+        stop: &CancellationToken,
+        replace: &mut mpsc::Receiver<()>,
+    ) -> Option<AgentEnd> {
+        tracing::error!("{SUPERSEDED}");
+        self.been_up = true;
+        self.record.change(|status| {
+            status.agent.state = ChildState::Stopped;
+            status.agent.pid = None;
+            status.agent.trouble = Some(SUPERSEDED.to_owned());
+        });
+        tokio::select! {
+            Some(()) = replace.recv() => {
+                self.record.change(|status| {
+                    status.agent.replaced += 1;
+                    status.agent.trouble = None;
+                });
+                None
+            }
+            () = stop.cancelled() => Some(AgentEnd::Stopped { in_time: true }),
         }
     }
 
@@ -177,3 +215,7 @@ async fn end(child: &mut Child, deadline: Duration) -> bool {
 fn is_ours(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(PREFIX))
 }
+
+#[cfg(test)]
+#[path = "agent_tests.rs"]
+mod tests;

@@ -15,7 +15,7 @@ use wolfpack_dockerd::daemon::{Daemon, EngineOptions};
 use wolfpack_dockerd::dns::{Forwarder, ForwarderConfig, Upstreams};
 use wolfpack_dockerd::place::iptables::{self, Backend};
 use wolfpack_dockerd::place::nvidia::{self, Nvidia};
-use wolfpack_dockerd::place::{StepFailed, prepare};
+use wolfpack_dockerd::place::{StepFailed, device_nodes, prepare};
 use wolfpack_dockerd::plan::NetworkPlan;
 use wolfpack_dockerd::status::Outcome;
 use wolfpack_runtime::Supervisor;
@@ -73,6 +73,7 @@ pub(crate) async fn start(
         Ok(((), Outcome::Done, "the kernel forwards".to_owned()))
     })
     .await?;
+    done(record, device_nodes::STEP, async { open_nodes() }).await?;
     done(record, "storage", async { storage::check(config) }).await?;
     let plan = done(record, "network", network::plan(config)).await?;
     record.change(|status| status.plan = Some(plan.clone()));
@@ -97,6 +98,25 @@ async fn done<T>(
     let (result, outcome, note) = step.await?;
     record.step(name, outcome, &note, begun.elapsed());
     Ok(result)
+}
+
+/// Nodes that stay closed are not offered; the machine is a wolf without them.
+fn open_nodes() -> Achieved<()> {
+    let opened = match prepare::device_nodes() {
+        Ok(opened) => opened,
+        Err(failed) => return Ok(((), Outcome::Degraded, failed.to_string())),
+    };
+    let (outcome, note) = match (opened.open.len(), opened.foreign.len()) {
+        (0, 0) => (Outcome::Done, "no render node here".to_owned()),
+        (open, 0) => (Outcome::Done, format!("{open} nodes are open to the users of sandboxes")),
+        (_, foreign) => (
+            Outcome::Degraded,
+            format!(
+                "{foreign} nodes are mounted from the machine and stay as they are; give them by --device"
+            ),
+        ),
+    };
+    Ok(((), outcome, note))
 }
 
 async fn choose_iptables(config: &Config, record: &Record) -> Achieved<(Backend, OsString)> {

@@ -1,7 +1,12 @@
 //! Each step of the start made to fail by its surroundings: it is named, with
 //! a code of its own, and a later good start recovers.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use wolfpack_dockerd::place::nvidia::Nvidia;
 
 use crate::image::image;
 use crate::wolf::{RIGHTS, STAND_IN, Wolf, docker};
@@ -31,6 +36,13 @@ async fn recovers(wolf: &Wolf) {
     wolf.healthy().await;
 }
 
+/// The rights but one. Of one that is added and dropped, Docker keeps the
+/// addition.
+fn without_net_admin() -> Vec<&'static str> {
+    let net_admin = RIGHTS.iter().position(|right| *right == "NET_ADMIN").unwrap();
+    [&RIGHTS[..net_admin - 1], &RIGHTS[net_admin + 1..]].concat()
+}
+
 /// A seccomp profile that refuses some calls and allows the rest.
 fn refusing(rules: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -55,10 +67,7 @@ async fn without_the_right_to_change_networks() {
     let wolf = Wolf::new(image);
     let volumes = wolf.volumes();
     let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
-    // Of one that is added and dropped, Docker keeps the addition.
-    let net_admin = RIGHTS.iter().position(|right| *right == "NET_ADMIN").unwrap();
-    let rights = [&RIGHTS[..net_admin - 1], &RIGHTS[net_admin + 1..]].concat();
-    wolf.run_bare(&[&rights[..], &volumes, &STAND_IN].concat()).await;
+    wolf.run_bare(&[&without_net_admin()[..], &volumes, &STAND_IN].concat()).await;
     named(&wolf, 77, "iptables", "--cap-add NET_ADMIN").await;
     recovers(&wolf).await;
 }
@@ -84,6 +93,37 @@ async fn a_sys_that_stays_read_only() {
 #[tokio::test]
 async fn without_control_groups() {
     fails(&["--tmpfs", "/sys/fs/cgroup"], 73, "cgroup", "no control groups").await;
+}
+
+/// Off from the start, and without the right to turn it on.
+#[tokio::test]
+async fn forwarding_that_stays_off() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let volumes = wolf.volumes();
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    let off = ["--sysctl", "net.ipv4.ip_forward=0"];
+    wolf.run_bare(&[&without_net_admin()[..], &volumes, &STAND_IN, &off].concat()).await;
+    named(&wolf, 74, "forwarding", "--sysctl net.ipv4.ip_forward=1").await;
+    recovers(&wolf).await;
+    assert_eq!(wolf.exec(&["cat", "/proc/sys/net/ipv4/ip_forward"]).await.trim(), "1");
+}
+
+#[tokio::test]
+async fn data_without_room() {
+    let small = ["--tmpfs", "/data:size=16m", "-e", "WOLFPACK_INIT__DATA_ROOT=/data"];
+    fails(&small, 75, "storage", "/data has 16 MB free").await;
+}
+
+#[tokio::test]
+async fn data_that_carries_no_overlay() {
+    // Mounts with MS_NOSUID and MS_NODEV and nothing else, 6: only the trial's.
+    let profile = refusing(
+        r#"{"names":["mount"],"action":"SCMP_ACT_ERRNO",
+            "args":[{"index":3,"value":6,"op":"SCMP_CMP_EQ"}]}"#,
+    );
+    let option = format!("seccomp={}", profile.path().display());
+    fails(&["--security-opt", &option], 75, "storage", "no overlay can be mounted").await;
 }
 
 #[tokio::test]
@@ -180,4 +220,60 @@ async fn a_configuration_with_faults() {
     let logs = wolf.logs().await;
     assert!(logs.to_lowercase().contains("nonsense"), "{logs}");
     recovers(&wolf).await;
+}
+
+/// A stand-in for NVIDIA's device and its programs, of a version.
+fn toolkit(folder: &Path, version: &str) {
+    std::fs::write(folder.join("nvidiactl"), "").unwrap();
+    for program in ["nvidia-ctk", "nvidia-container-runtime"] {
+        let script = format!("#!/bin/sh\necho NVIDIA Container Toolkit CLI version {version}\n");
+        let file = folder.join(program);
+        std::fs::write(&file, script).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// The wolf goes on without: only the engine is not told of it.
+#[tokio::test]
+async fn a_gpu_toolkit_that_lets_root_out() {
+    let Some(image) = image().await else { return };
+    let wolf = Wolf::new(image);
+    let folder = tempfile::tempdir().unwrap();
+    let mount = format!("{}:/nvidia:ro", folder.path().display());
+    let mut arguments = STAND_IN.to_vec();
+    arguments.extend(["-v", &mount]);
+    for variable in [
+        "WOLFPACK_INIT__NVIDIA__CONTROL_DEVICE=/nvidia/nvidiactl",
+        "WOLFPACK_INIT__NVIDIA__TOOLKIT=/nvidia/nvidia-ctk",
+        "WOLFPACK_INIT__NVIDIA__RUNTIME=/nvidia/nvidia-container-runtime",
+    ] {
+        arguments.extend(["-e", variable]);
+    }
+    let runtimes = ["info", "-f", "{{json .Runtimes}}"];
+
+    toolkit(folder.path(), "1.17.7");
+    wolf.run(&arguments).await;
+    let status = wolf.healthy().await;
+    let degraded: Vec<_> = status.degraded().collect();
+    assert_eq!(degraded.len(), 1, "{degraded:?}");
+    assert_eq!(degraded[0].name, "nvidia");
+    assert!(degraded[0].note.contains("1.17.7"), "{degraded:?}");
+    assert!(degraded[0].note.contains("install nvidia-container-toolkit"), "{degraded:?}");
+    assert!(matches!(status.nvidia, Some(Nvidia::Refused { .. })), "{:?}", status.nvidia);
+    let known = wolf.inner(&runtimes).await;
+    assert!(!known.contains("nvidia"), "{known}");
+
+    // A newer one, and the wolf started again.
+    toolkit(folder.path(), "1.17.8");
+    wolf.remove().await;
+    wolf.run(&arguments).await;
+    let status = wolf.healthy().await;
+    assert_eq!(status.degraded().count(), 0, "{status:?}");
+    assert!(
+        matches!(&status.nvidia, Some(Nvidia::Ready { version, .. }) if version == "1.17.8"),
+        "{:?}",
+        status.nvidia
+    );
+    let known = wolf.inner(&runtimes).await;
+    assert!(known.contains("nvidia"), "{known}");
 }

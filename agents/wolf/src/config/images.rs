@@ -76,8 +76,8 @@ impl ImagesConfig {
     }
 }
 
-/// An account at a registry. It is used by this agent's pulls only and never
-/// reaches a sandbox. What was pulled with it may be used by every sandbox on
+/// An account at a registry. It is used by this agent's pulls only and reaches
+/// no sandbox, but for one that shares the engine and so owns the wolf. What was pulled with it may be used by every sandbox on
 /// the wolf that names the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -36,6 +36,10 @@ impl Default for DockerConfig {
 pub struct MountsConfig {
     /// Absolute paths; what is below them may be mounted. Default: none.
     pub allow: Vec<PathBuf>,
+    /// Whether sandboxes of every project may. Otherwise only those of the
+    /// project that the wolf is joined for, and on a wolf of all projects none:
+    /// through a folder tenants meet. Default: false.
+    pub every_project: bool,
 }
 
 impl DockerConfig {
@@ -79,13 +83,16 @@ mod tests {
 
     #[test]
     fn only_folders_that_are_named_are_allowed() {
-        let allow = |path: &str| MountsConfig { allow: vec![path.into()] }.faults().is_empty();
+        let allow = |path: &str| {
+            MountsConfig { allow: vec![path.into()], ..MountsConfig::default() }.faults().is_empty()
+        };
         assert!(allow("/srv/code") && allow("/srv/code/"));
         for odd in ["/", "", "srv", "./srv", "/srv/../etc", "/srv/./x", "//"] {
             assert!(!allow(odd), "{odd}");
         }
-        let many = MountsConfig { allow: vec!["/srv".into(); 65] };
+        let many = MountsConfig { allow: vec!["/srv".into(); 65], ..MountsConfig::default() };
         assert_eq!(many.faults().len(), 1);
+        assert!(!many.every_project, "tenants meet in a folder only where it is said");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod hardening;
 pub mod image;
 pub mod images;
 pub mod quota;
+mod written;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 
 pub use docker::DockerEngine;
 pub use error::EngineError;
+pub use written::{EngineUsage, Written, WrittenVolume};
 
 use crate::sandbox::ContainerSpec;
 
@@ -275,6 +277,27 @@ pub trait Engine: images::ImageStore {
     /// # Errors
     /// `NotFound` when it is not there; otherwise why it cannot start.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
+
+    /// Kills a container at once, by id or name; one that does not run, or is
+    /// not there, is killed.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn kill(&self, container: &str) -> Result<(), EngineError>;
+
+    /// Where a container writes, by id or name; `None` for one that is not
+    /// there.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn written(&self, container: &str) -> Result<Option<Written>, EngineError>;
+
+    /// The engine's own count of what is on its disk. It walks everything for
+    /// it: minutes on a full disk.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    async fn usage(&self) -> Result<EngineUsage, EngineError>;
 
     /// Kills and removes a container with its anonymous volumes, by id or
     /// name; one that is not there is removed.

@@ -3,7 +3,9 @@
 //!
 //! Only what `docker save` and OCI writers make is let through: files, folders
 //! and links whose paths stay inside, of the size that was announced, with an
-//! end mark, and with a manifest.
+//! end mark, and with a manifest. What readers of tar take in different ways,
+//! such as a path that is said twice, is refused: the engine's reader, Go's,
+//! would not see what was checked here.
 
 mod header;
 mod path;
@@ -40,6 +42,8 @@ pub(super) struct Checker {
     long_path: Option<Vec<u8>>,
     long_link: Option<Vec<u8>>,
     long_size: Option<u64>,
+    /// The kinds of extension records that the next entry has; one of each.
+    records: Vec<Kind>,
     manifest: bool,
     index: bool,
     layout: bool,
@@ -71,6 +75,7 @@ impl Checker {
             long_path: None,
             long_link: None,
             long_size: None,
+            records: Vec::new(),
             manifest: false,
             index: false,
             layout: false,
@@ -179,6 +184,12 @@ impl Checker {
         }
         match header.kind {
             Kind::Long | Kind::LongLink | Kind::Extension | Kind::GlobalExtension => {
+                if self.records.contains(&header.kind) {
+                    return Err(BadArchive::new("an entry has two extension records of one kind"));
+                }
+                if header.kind != Kind::GlobalExtension {
+                    self.records.push(header.kind);
+                }
                 if size > TEXT as u64 {
                     return Err(BadArchive::new("an extension record is too long"));
                 }
@@ -193,6 +204,7 @@ impl Checker {
             }
             Kind::File | Kind::Folder | Kind::HardLink | Kind::SymbolicLink => {}
         }
+        self.records.clear();
         let name = self.long_path.take().unwrap_or(header.path);
         let link = self.long_link.take().unwrap_or(header.link);
         let inside = path::inside(&name, PATH).map_err(BadArchive::new)?;
@@ -218,8 +230,8 @@ impl Checker {
         let State::Text { kind, text, .. } = &mut self.state else { return Ok(()) };
         let text = std::mem::take(text);
         match kind {
-            Kind::Long => self.long_path = Some(header::until_nul(&text).to_vec()),
-            Kind::LongLink => self.long_link = Some(header::until_nul(&text).to_vec()),
+            Kind::Long => once(&mut self.long_path, header::until_nul(&text).to_vec())?,
+            Kind::LongLink => once(&mut self.long_link, header::until_nul(&text).to_vec())?,
             // What holds for every entry: no writer of images uses it for paths.
             Kind::GlobalExtension => {
                 let records = header::records(&text).map_err(BadArchive::new)?;
@@ -231,14 +243,14 @@ impl Checker {
             _ => {
                 for (key, value) in header::records(&text).map_err(BadArchive::new)? {
                     match key {
-                        b"path" => self.long_path = Some(value.to_vec()),
-                        b"linkpath" => self.long_link = Some(value.to_vec()),
+                        b"path" => once(&mut self.long_path, value.to_vec())?,
+                        b"linkpath" => once(&mut self.long_link, value.to_vec())?,
                         b"size" => {
                             let size = std::str::from_utf8(value).ok();
                             let size = size.and_then(|size| size.parse().ok());
-                            self.long_size = Some(
-                                size.ok_or_else(|| BadArchive::new("a size is not a number"))?,
-                            );
+                            let size =
+                                size.ok_or_else(|| BadArchive::new("a size is not a number"))?;
+                            once(&mut self.long_size, size)?;
                         }
                         key if key.starts_with(b"GNU.sparse") => {
                             return Err(BadArchive::new("it has sparse files"));
@@ -261,6 +273,15 @@ impl Checker {
             return BadArchive::new("it is compressed: send the tar itself");
         }
         BadArchive::new("it is not a tar archive")
+    }
+}
+
+/// Takes what an extension record says of the next entry. Of two that say the
+/// same thing readers take one or the other.
+fn once<T>(place: &mut Option<T>, said: T) -> Result<(), BadArchive> {
+    match place.replace(said) {
+        None => Ok(()),
+        Some(_) => Err(BadArchive::new("an entry has its path, link or size twice")),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::config::ImagesConfig;
 use crate::engine::images::{ImageStore, StoredImage, is_reference};
 use crate::engine::{EngineError, image};
 
+pub(crate) use disk::bytes;
 pub use disk::{DiskSource, HostDisk, Space};
 pub use hold::InUse;
 pub use load::{Chunk, Chunks, LoadEvent, Upload};

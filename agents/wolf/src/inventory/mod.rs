@@ -63,6 +63,8 @@ pub struct Inventory {
     pub docker_modes: Vec<DockerMode>,
     /// Folders below which sandboxes may mount.
     pub mount_paths: Vec<String>,
+    /// Whether sandboxes of every project may.
+    pub mounts_every_project: bool,
 }
 
 impl Inventory {
@@ -131,6 +133,7 @@ impl Inventory {
                 })
                 .collect(),
             mount_paths: self.mount_paths.clone(),
+            mounts_every_project: self.mounts_every_project,
             gpu_notice: self.gpus.notice(),
         }
     }

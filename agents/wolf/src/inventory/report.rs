@@ -29,6 +29,7 @@ impl Inventory {
             "desktop_slots": self.desktop_slots,
             "docker_modes": self.docker_modes,
             "mount_paths": self.mount_paths,
+            "mounts_every_project": self.mounts_every_project,
             "host_encoder_sessions": self.gpus.encoder_pool(),
             "gpu_notice": self.gpus.notice(),
             "gpus": gpus,

@@ -23,15 +23,6 @@ pub(super) struct Belongings {
     pub(super) volume: Option<String>,
     /// What it sees of the host, as the engine is told.
     pub(super) mounts: Vec<HostMount>,
-    /// What the engine will look up by its path; held until it did.
-    held: Vec<Held>,
-}
-
-impl Belongings {
-    /// Whether every path that the engine was given still leads where it led.
-    pub(super) fn unchanged(&self) -> Result<(), Fault> {
-        self.held.iter().try_for_each(Held::still_there).map_err(Forbidden::into_fault)
-    }
 }
 
 impl Lifecycle {
@@ -44,16 +35,16 @@ impl Lifecycle {
         ready: &Ready,
     ) -> Result<Belongings, Fault> {
         let inner = &self.inner;
-        let (mounts, held) = self.host_mounts(&identity.sandbox, &request.mounts, ready).await?;
+        let mounts = self.host_mounts(&identity.sandbox, &request.mounts, ready).await?;
         if request.docker != DockerMode::Nested {
-            return Ok(Belongings { network: ready.network.clone(), volume: None, mounts, held });
+            return Ok(Belongings { network: ready.network.clone(), volume: None, mounts });
         }
         let network = inner.bridges.open(identity, ready.ports).await?;
         let volume = labels::container_name(&identity.wolf, &identity.sandbox);
         let size = Some(goods.holding.disk_bytes).filter(|size| ready.quota.volumes && *size > 0);
         let made = inner.engine.ensure_volume(&volume, &labels::belongings(identity), size).await;
         made.map_err(|error| error.into_fault("make the volume of its engine"))?;
-        Ok(Belongings { network, volume: Some(volume), mounts, held })
+        Ok(Belongings { network, volume: Some(volume), mounts })
     }
 
     async fn host_mounts(
@@ -61,39 +52,29 @@ impl Lifecycle {
         sandbox: &SandboxId,
         requests: &[MountRequest],
         ready: &Ready,
-    ) -> Result<(Vec<HostMount>, Vec<Held>), Fault> {
-        if requests.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
-        }
+    ) -> Result<Vec<HostMount>, Fault> {
+        let Some(first) = requests.first() else { return Ok(Vec::new()) };
         MountRequest::together(requests).map_err(Forbidden::into_fault)?;
+        if !ready.stage {
+            return Err(Forbidden::Unstaged(first.source.clone()).into_fault());
+        }
         let settings = &self.inner.settings;
         let (allow, stage) = (settings.mounts.allow.clone(), settings.stage.clone());
         let (requests, sandbox) = (requests.to_vec(), sandbox.clone());
-        let (staged, remapped) = (ready.stage, ready.engine.remapped_root);
+        let remapped = ready.engine.remapped_root;
         let found = blocking(move || {
             stage.clear(&sandbox)?;
             let mut mounts = Vec::new();
-            let mut held = Vec::new();
             for (at, request) in requests.into_iter().enumerate() {
                 let (target, read_only) = (request.target.clone(), request.read_only);
                 let one = match Held::find(request, &allow) {
                     Ok(one) => one,
                     Err(broken) => return Ok(Err(broken)),
                 };
-                let bound = if staged { stage.bind(&sandbox, at, &one, remapped)? } else { None };
-                let source = match bound {
-                    Some(bound) => bound,
-                    None => match one.real_path() {
-                        Ok(path) => {
-                            held.push(one);
-                            path
-                        }
-                        Err(broken) => return Ok(Err(broken)),
-                    },
-                };
+                let source = stage.bind(&sandbox, at, &one, remapped)?;
                 mounts.push(HostMount { source, target, read_only });
             }
-            Ok(Ok((mounts, held)))
+            Ok(Ok(mounts))
         });
         found.await.map_err(Fault::internal)?.map_err(Forbidden::into_fault)
     }

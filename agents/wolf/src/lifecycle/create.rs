@@ -206,18 +206,16 @@ impl Creation {
         self.go_on()?;
         let mut made = self.make(&ready, (&reference, &image)).await?;
         // The bridge went away under us: have it made again, once.
-        if matches!(&made.0, Err(EngineError::NotFound(words)) if words.contains("network")) {
+        if matches!(&made, Err(EngineError::NotFound(words)) if words.contains("network")) {
             self.lifecycle.ask_for_setup();
             let ready = self.lifecycle.ready().await?;
             made = self.make(&ready, (&reference, &image)).await?;
         }
-        let (container, belongings) = made;
-        let id = container.map_err(|error| error.into_fault("make the container"))?;
+        let id = made.map_err(|error| error.into_fault("make the container"))?;
         if let Some(images) = images {
             images.used(&image.id);
         }
         self.go_on()?;
-        belongings.unchanged()?;
         self.start(id).await
     }
 
@@ -226,7 +224,7 @@ impl Creation {
         &self,
         ready: &Ready,
         image: (&str, &ImageConfig),
-    ) -> Result<(Result<String, EngineError>, Belongings), Fault> {
+    ) -> Result<Result<String, EngineError>, Fault> {
         let lifecycle = &self.lifecycle;
         let (identity, goods) = (&self.admitted.identity, &self.admitted.goods);
         let gpus = self.gpus().await?;
@@ -236,7 +234,7 @@ impl Creation {
         if self.request.docker == DockerMode::Shared {
             lifecycle.attend(identity, self.request.docker, ready).await?;
         }
-        Ok((self.container(ready, &belongings, &boot_dir, image, &gpus).await, belongings))
+        Ok(self.container(ready, &belongings, &boot_dir, image, &gpus).await)
     }
 
     /// How the container gets at its own devices and the one that encodes for
@@ -451,6 +449,11 @@ impl Creation {
 
     fn observed(&self, container: Container) -> Observed {
         self.lifecycle.inner.observer.note(container.clone());
-        Observed { identity: self.admitted.identity.clone(), container, message: String::new() }
+        Observed {
+            identity: self.admitted.identity.clone(),
+            container,
+            message: String::new(),
+            reason: None,
+        }
     }
 }

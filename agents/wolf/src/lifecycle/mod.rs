@@ -7,6 +7,7 @@
 
 mod belongings;
 mod create;
+mod end;
 mod footprint;
 mod lanes;
 mod observer;

@@ -10,7 +10,7 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-use wolfpack_types::{SandboxId, WolfId};
+use wolfpack_types::{Reason, SandboxId, WolfId};
 
 use crate::admission::Admission;
 use crate::engine::{Container, ContainerState, Engine, EngineError};
@@ -30,6 +30,8 @@ pub struct Observed {
     pub container: Container,
     /// Why it ended, where that is not its own doing; else empty.
     pub message: String,
+    /// The reason for which this agent ended it, when it did.
+    pub reason: Option<Reason>,
 }
 
 /// Who was away, so that nobody saw what happened meanwhile.
@@ -79,11 +81,13 @@ struct State {
     containers: BTreeMap<String, Observed>,
     /// Who was away until the list that comes next.
     away: Option<Away>,
+    /// Why this agent is ending containers, by the engine's id.
+    endings: BTreeMap<String, (Reason, String)>,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { containers: BTreeMap::new(), away: Some(Away::Agent) }
+        Self { containers: BTreeMap::new(), away: Some(Away::Agent), endings: BTreeMap::new() }
     }
 }
 
@@ -154,7 +158,17 @@ impl Observer {
         Ok(())
     }
 
-    async fn look(&self, id: &str) -> Result<(), EngineError> {
+    /// This agent is about to end a container: its end will have this reason.
+    pub(super) fn will_end(&self, id: &str, reason: Reason, message: String) {
+        self.state.lock().endings.insert(id.to_owned(), (reason, message));
+    }
+
+    /// It could not.
+    pub(super) fn did_not_end(&self, id: &str) {
+        self.state.lock().endings.remove(id);
+    }
+
+    pub(super) async fn look(&self, id: &str) -> Result<(), EngineError> {
         match self.engine.inspect(id).await? {
             Some(container) => self.note(container),
             None => self.gone(id),
@@ -187,13 +201,17 @@ impl Observer {
         let mut state = self.state.lock();
         let id = container.id.clone();
         let ended = container.state == ContainerState::Exited;
-        let message = match state.containers.get(&id) {
-            Some(seen) if seen.container.state == ContainerState::Exited => seen.message.clone(),
+        let ending = if ended { state.endings.remove(&id) } else { None };
+        let (reason, message) = match (state.containers.get(&id), ending) {
+            (Some(seen), _) if seen.container.state == ContainerState::Exited => {
+                (seen.reason, seen.message.clone())
+            }
+            (_, Some((reason, words))) => (Some(reason), words),
             // Ended by the kernel: that is reason enough.
-            _ if !ended || container.out_of_memory => String::new(),
-            _ => state.away.map(|away| away.words().to_owned()).unwrap_or_default(),
+            _ if !ended || container.out_of_memory => (None, String::new()),
+            _ => (None, state.away.map(|away| away.words().to_owned()).unwrap_or_default()),
         };
-        let observed = Observed { identity, container, message };
+        let observed = Observed { identity, container, message, reason };
         if state.containers.get(&id) != Some(&observed) {
             state.containers.insert(id, observed.clone());
             // Sent under the lock: a watcher's snapshot and what follows it
@@ -205,6 +223,7 @@ impl Observer {
     pub(super) fn gone(&self, id: &str) {
         let (observed, another) = {
             let mut state = self.state.lock();
+            state.endings.remove(id);
             let Some(observed) = state.containers.remove(id) else { return };
             let sandbox = &observed.identity.sandbox;
             let another = state.containers.values().any(|seen| seen.identity.sandbox == *sandbox);

@@ -37,7 +37,7 @@ pub struct Ready {
     pub network: Network,
     /// The relay's ports on it.
     pub ports: RelayPorts,
-    /// Whether the engine sees what this process mounts.
+    /// Whether folders of the host can be bound for the engine.
     pub stage: bool,
     /// What the engine keeps to a size.
     pub quota: Quota,
@@ -52,6 +52,12 @@ impl Lifecycle {
     /// Resolves when the engine has to be set up again: its bridge is gone.
     pub async fn setup_needed(&self) {
         self.inner.setup_again.notified().await;
+    }
+
+    /// Whether the operator lets sandboxes mount anything.
+    #[must_use]
+    pub fn allows_mounts(&self) -> bool {
+        !self.inner.settings.mounts.allow.is_empty()
     }
 
     /// The engine as it was set up last; `None` before the first time.

@@ -2,10 +2,11 @@
 //! only what was looked at.
 //!
 //! A path is looked up once, below the folder that the operator named, through
-//! no symbolic link, and what was found is held open. Where the engine shares
-//! our mount namespace it is given a bind mount of the very thing that is held,
-//! in a folder that no sandbox can write; elsewhere it is given the path, which
-//! is looked at again before the container starts.
+//! no symbolic link, and what was found is held open. The engine is given a
+//! bind mount of the very thing that is held, in a folder that no sandbox can
+//! write. It is never given the path itself: a sandbox that writes there could
+//! put a link in its place until the engine follows it. So there are no mounts
+//! where the engine does not share our mount namespace.
 
 mod held;
 mod rules;
@@ -13,4 +14,4 @@ mod stage;
 
 pub use held::Held;
 pub use rules::{Forbidden, MountRequest, reserved};
-pub use stage::{Stage, shares_mounts};
+pub use stage::{Stage, shares_mounts, stages};

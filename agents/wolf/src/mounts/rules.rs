@@ -55,9 +55,10 @@ pub enum Forbidden {
     /// It is a socket, a device or a pipe.
     #[error("{0} is neither a folder nor a file")]
     Kind(PathBuf),
-    /// Another thing is there than a moment ago.
-    #[error("{0} was replaced while the sandbox was made")]
-    Changed(PathBuf),
+    /// Only a path could be given to the engine, and what a path leads to can
+    /// be replaced until the engine follows it.
+    #[error("its agent cannot bind {0} for the engine (docs/wolf.md, folders of the wolf)")]
+    Unstaged(PathBuf),
     /// The target is not an absolute path of named folders.
     #[error("{0} is not an absolute path without . or ..")]
     TargetOdd(String),
@@ -80,7 +81,7 @@ impl Forbidden {
             Self::Absent(_) => "absent",
             Self::Link(_) => "symbolic_link",
             Self::Kind(_) => "kind",
-            Self::Changed(_) => "changed",
+            Self::Unstaged(_) => "unstaged",
             Self::TargetOdd(_) => "target_odd",
             Self::TargetReserved(_) => "target_reserved",
             Self::TargetTwice(_) => "target_twice",

@@ -43,8 +43,7 @@ impl Stage {
         &self.root
     }
 
-    /// Binds what is held and returns the path for the engine; `None` without
-    /// the right to mount.
+    /// Binds what is held and returns the path for the engine.
     ///
     /// # Errors
     /// When a folder cannot be made or the mount fails.
@@ -54,7 +53,7 @@ impl Stage {
         at: usize,
         held: &Held,
         remapped: Option<(u32, u32)>,
-    ) -> io::Result<Option<PathBuf>> {
+    ) -> io::Result<PathBuf> {
         let folder = self.root.join(sandbox.as_str());
         // Passed through by a remapped root, looked into by nobody.
         for path in [&self.root, &folder] {
@@ -67,17 +66,10 @@ impl Stage {
         } else {
             File::create_new(&target)?;
         }
-        match mount_bind(held.own_path(), &target) {
-            Ok(()) => {}
-            Err(Errno::PERM | Errno::ACCESS) => {
-                self.clear(sandbox)?;
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        mount_bind(held.own_path(), &target)?;
         // Taking it away must take nothing away elsewhere.
         mount_change(&target, MountPropagationFlags::PRIVATE)?;
-        Ok(Some(target))
+        Ok(target)
     }
 
     /// Takes a sandbox's mounts away, never what is in them; one that has none
@@ -123,6 +115,21 @@ impl Stage {
     }
 }
 
+/// Whether folders can be staged for the engine behind this socket: we may
+/// mount, and it sees our mounts.
+pub async fn stages(socket: &Path) -> bool {
+    may_mount() && shares_mounts(socket).await
+}
+
+/// Whether `CAP_SYS_ADMIN` is in effect, which binding asks for.
+fn may_mount() -> bool {
+    const SYS_ADMIN: u32 = 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok())
+        .is_some_and(|set| set >> SYS_ADMIN & 1 == 1)
+}
+
 /// Whether the engine behind this socket sees our mounts: it is a process that
 /// we see, in our mount namespace. An engine that does not answer now is one
 /// that does not.
@@ -137,6 +144,8 @@ pub async fn shares_mounts(socket: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::mounts::MountRequest;
 
@@ -157,12 +166,15 @@ mod tests {
         let stage = Stage::in_dir(data.path());
         let sandbox = SandboxId::parse("s1").unwrap();
         let folder = find("");
-        let Some(bound) = stage.bind(&sandbox, 0, &folder, None).unwrap() else {
-            eprintln!("not run: it takes the right to mount");
+        if !may_mount() {
+            eprintln!("NOT RUN: it takes the right to mount");
+            assert!(stage.bind(&sandbox, 0, &folder, None).is_err());
+            stage.clear(&sandbox).unwrap();
             assert!(stage.list().unwrap().is_empty());
             return;
-        };
-        let file = stage.bind(&sandbox, 1, &find("file"), None).unwrap().unwrap();
+        }
+        let bound = stage.bind(&sandbox, 0, &folder, None).unwrap();
+        let file = stage.bind(&sandbox, 1, &find("file"), None).unwrap();
         // Hot reload: what changes outside is seen.
         fs::write(source.path().join("file"), "after").unwrap();
         assert_eq!(fs::read_to_string(bound.join("file")).unwrap(), "after");
@@ -170,7 +182,7 @@ mod tests {
         assert_eq!(stage.list().unwrap(), std::slice::from_ref(&sandbox));
         // An agent that ended in between binds again.
         stage.clear(&sandbox).unwrap();
-        stage.bind(&sandbox, 0, &folder, None).unwrap().unwrap();
+        stage.bind(&sandbox, 0, &folder, None).unwrap();
         rustix::mount::mount_bind(source.path(), &bound).unwrap();
         stage.clear(&sandbox).unwrap();
         stage.clear(&sandbox).unwrap();
@@ -178,6 +190,56 @@ mod tests {
         assert_eq!(fs::read_to_string(source.path().join("file")).unwrap(), "after");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(&*data.path().to_string_lossy()), "{mounts}");
+    }
+
+    /// A sandbox that may write there puts a link in the folder's place and
+    /// takes it away, as fast as it can.
+    #[test]
+    fn a_link_that_comes_and_goes_is_never_bound() {
+        if !may_mount() {
+            eprintln!("NOT RUN: it takes the right to mount");
+            return;
+        }
+        let (data, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("theirs"), "").unwrap();
+        let (here, aside) = (source.path().join("a/b"), source.path().join("a/c"));
+        fs::create_dir_all(&here).unwrap();
+        fs::write(here.join("mine"), "").unwrap();
+        let stage = Stage::in_dir(data.path());
+        let sandbox = SandboxId::parse("s1").unwrap();
+        let over = AtomicBool::new(false);
+        let (mut bound, mut refused) = (0, 0);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    fs::rename(&here, &aside).unwrap();
+                    std::os::unix::fs::symlink(outside.path(), &here).unwrap();
+                    fs::remove_file(&here).unwrap();
+                    fs::rename(&aside, &here).unwrap();
+                }
+            });
+            let begun = std::time::Instant::now();
+            while (bound < 50 || refused < 50) && begun.elapsed() < Duration::from_secs(30) {
+                let (source, allow) = (here.clone(), [source.path().to_owned()]);
+                let request = MountRequest { source, target: "/w".into(), read_only: false };
+                let Ok(held) = Held::find(request, &allow) else {
+                    refused += 1;
+                    continue;
+                };
+                bound += 1;
+                let at = stage.bind(&sandbox, 0, &held, None).unwrap();
+                let names: Vec<_> =
+                    fs::read_dir(&at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                stage.clear(&sandbox).unwrap();
+                if names != ["mine"] {
+                    over.store(true, Ordering::Relaxed);
+                }
+                assert_eq!(names, ["mine"]);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        assert!(bound >= 50 && refused >= 50, "{bound} bound, {refused} refused");
     }
 
     #[tokio::test]

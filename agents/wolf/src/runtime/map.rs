@@ -138,6 +138,7 @@ pub(super) fn status(observed: &Observed) -> ContainerStatus {
         out_of_memory: container.out_of_memory,
         start_time: container.start_time.map(Into::into),
         message: observed.message.clone(),
+        reason: observed.reason.map(|reason| reason.to_string()).unwrap_or_default(),
     }
 }
 

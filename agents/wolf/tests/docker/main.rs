@@ -6,6 +6,7 @@
 
 #![allow(clippy::expect_used, reason = "a helper of a test fails the test")]
 
+mod disk;
 mod modes;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,7 @@ impl Host {
         let capacity = Capacity {
             cpu_milli: Some(8_000),
             memory_bytes: Some(8 << 30),
+            disk_bytes: Some(64 << 30),
             desktop_slots: 4,
             ..Capacity::default()
         };
@@ -155,7 +157,10 @@ impl Host {
                 otlp_endpoint: None,
                 uid: 0,
                 docker: DockerConfig { shared: true, depth: 1 },
-                mounts: MountsConfig { allow: vec![self.dir.path().join("allowed")] },
+                mounts: MountsConfig {
+                    allow: vec![self.dir.path().join("allowed")],
+                    ..MountsConfig::default()
+                },
                 stage: Stage::in_dir(&self.data_dir),
             },
             bridges: bridges.clone(),
@@ -170,7 +175,7 @@ impl Host {
         directory::close(&self.data_dir, engine.remapped_root).expect("closed");
         let (network, ports) = bridges.shared().await.expect("network");
         lifecycle.observer().resync().await.expect("list");
-        let stage = mounts::shares_mounts(&self.socket).await;
+        let stage = mounts::stages(&self.socket).await;
         lifecycle.set_ready(Ready { engine, network, ports, stage, quota: Quota::default() });
         let (observer, stop) = (lifecycle.observer().clone(), self.context.supervisor.token());
         self.context.supervisor.spawn_restarting("events", move || {

@@ -12,7 +12,7 @@ use crate::outer::ResolvConf;
 /// Where resolvers listen.
 const PORT: u16 = 53;
 /// How often the file is looked at, at most.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 /// How long an upstream that did not answer is asked last.
 const PENALTY: Duration = Duration::from_secs(5);
 

@@ -3,6 +3,7 @@
 //! is named by its step, with why and what to do about it.
 
 pub mod cgroup;
+pub mod device_nodes;
 pub mod iptables;
 pub mod mounts;
 pub mod nvidia;

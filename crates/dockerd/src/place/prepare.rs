@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::cgroup::{self, Plan};
+use super::device_nodes::{self, Opened};
 use super::{StepFailed, mounts};
 
 /// The kernel's text of what is mounted.
@@ -115,6 +116,22 @@ pub fn forwarding() -> Result<(), StepFailed> {
             net.ipv4.ip_forward=1";
         StepFailed::new("forwarding", format!("{switch}: {error}"), fix)
     })
+}
+
+/// Opens the GPUs' nodes that are this container's own.
+///
+/// # Errors
+/// When a mode cannot be set.
+pub fn device_nodes() -> Result<Opened, StepFailed> {
+    let failed = |why: String| {
+        StepFailed::new(
+            device_nodes::STEP,
+            why,
+            "start the container with --device /dev/dri, as root, or without its devices",
+        )
+    };
+    let mounts = mounts_now().map_err(&failed)?;
+    device_nodes::open(Path::new("/dev"), &mounts).map_err(|error| failed(error.to_string()))
 }
 
 /// What is mounted now.

@@ -64,6 +64,17 @@ pub(crate) async fn identify(
     }
 }
 
+/// Whether [`identify`] finds nobody, or refuses, without asking anyone: there
+/// is no bearer, and the connection proves nothing of who calls.
+pub(crate) fn shows_nothing(peer: &Peer, headers: &HeaderMap) -> bool {
+    let proven = match peer {
+        Peer::Unknown | Peer::Nameless => false,
+        Peer::Known(Principal::Service(name)) => name != FRONT,
+        Peer::Known(_) => true,
+    };
+    !proven && !headers.contains_key(header::AUTHORIZATION)
+}
+
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Fault> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -175,6 +186,24 @@ mod tests {
         assert_eq!(who(service("gateway"), &[]).await, Ok("anonymous"));
         assert_eq!(who(Peer::Known(Principal::Wolf(WolfId::new())), &[]).await, Ok("wolf"));
         assert_eq!(who(Peer::Nameless, &[]).await, Err(Reason::CertificateInvalid));
+    }
+
+    #[tokio::test]
+    async fn who_shows_nothing_is_nobody_and_only_who_does_is_somebody() {
+        let peers = [
+            Peer::Unknown,
+            Peer::Nameless,
+            service("gateway"),
+            service("scheduler"),
+            Peer::Known(Principal::Wolf(WolfId::new())),
+        ];
+        let bearer = [("authorization", "Bearer wp_good")];
+        for peer in peers {
+            let who = who(peer.clone(), &[]).await;
+            let nobody = matches!(who, Ok("anonymous") | Err(_));
+            assert_eq!(shows_nothing(&peer, &headers(&[])), nobody, "{peer:?}");
+            assert!(!shows_nothing(&peer, &headers(&bearer)), "{peer:?}");
+        }
     }
 
     #[tokio::test]

@@ -11,6 +11,6 @@ mod standing;
 
 pub use authority::Authority;
 pub use claims::{AUDIENCE, MAX_TOKEN_LIFE, SandboxClaims};
-pub(crate) use credential::{ON_BEHALF_OF, Peer as PeerIdentity, identify};
+pub(crate) use credential::{ON_BEHALF_OF, Peer as PeerIdentity, identify, shows_nothing};
 pub use remote::RemoteAuthority;
 pub use standing::{Standing, Standings};

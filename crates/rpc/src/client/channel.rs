@@ -17,7 +17,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt as _;
 use tower_service::Service;
 use tracing::instrument::WithSubscriber as _;
-use tracing::{Instrument as _, field};
+use tracing::{Instrument as _, Span, field};
 use wolfpack_runtime::{BoxError, trace_context};
 
 use super::bearer::Bearer;
@@ -202,6 +202,29 @@ impl RpcChannel {
         &self.peer
     }
 
+    /// The span of a call, in the trace that goes on here. A call without a
+    /// deadline may outlive the work it was made in, as a connection outlives
+    /// the first call on it, and a span is exported only when all those inside
+    /// it have ended: so it is not inside, though it has its parent in the trace.
+    fn span(&self, method: &str) -> Span {
+        let inside = self.deadline.is_some();
+        let span = tracing::info_span!(
+            parent: inside.then(Span::current).and_then(|around| around.id()),
+            "rpc.client",
+            otel.name = method,
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+            rpc.system.name = "grpc",
+            rpc.method = method,
+            rpc.response.status_code = field::Empty,
+            server.address = &*self.peer,
+        );
+        if !inside && let Some(parent) = trace_context::current_traceparent() {
+            trace_context::set_parent(&span, &parent);
+        }
+        span
+    }
+
     /// The headers every call has; the moment it must end by.
     fn prepare(&self, request: &mut Request<Body>) -> Result<Option<Instant>, Status> {
         let scope = call::current();
@@ -254,16 +277,7 @@ impl Service<Request<Body>> for RpcChannel {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = request.uri().path().trim_start_matches('/').to_owned();
-        let span = tracing::info_span!(
-            "rpc.client",
-            otel.name = method,
-            otel.kind = "client",
-            otel.status_code = field::Empty,
-            rpc.system.name = "grpc",
-            rpc.method = method,
-            rpc.response.status_code = field::Empty,
-            server.address = &*self.peer,
-        );
+        let span = self.span(&method);
         let prepared = span.in_scope(|| self.prepare(&mut request));
         let channel = self.channel.clone();
         let (peer, outage) = (Arc::clone(&self.peer), Arc::clone(&self.outage));

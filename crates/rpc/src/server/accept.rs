@@ -21,6 +21,7 @@ use super::io::BoxIo;
 use super::listen::BoundListener;
 use super::metrics::{Metrics, Refusal};
 use super::shared::Peer;
+use super::shares::{Share, Shares};
 use super::socket;
 use crate::auth::PeerIdentity;
 use crate::tls::{ServerTls, identity};
@@ -45,6 +46,7 @@ pub(crate) struct Acceptor {
     pub(crate) supervisor: Supervisor,
     pub(crate) drain: Drain,
     pub(crate) places: Arc<Semaphore>,
+    pub(crate) shares: Option<Arc<Shares>>,
     pub(crate) handshakes: Arc<Semaphore>,
 }
 
@@ -101,16 +103,27 @@ impl Acceptor {
         }
     }
 
-    fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned().ok();
-        if place.is_none() {
+    fn place(&self, address: Option<SocketAddr>) -> Option<Place> {
+        let share = match (&self.shares, address) {
+            (Some(shares), Some(address)) => {
+                let share = shares.take(address.ip());
+                if share.is_none() {
+                    self.metrics.refused(Refusal::AddressLimit);
+                    return None;
+                }
+                share
+            }
+            _ => None,
+        };
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
             self.metrics.refused(Refusal::ConnectionLimit);
-        }
-        place
+            return None;
+        };
+        Some(Place { _permit: permit, _share: share })
     }
 
     fn tcp(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, tls: Option<ServerTls>) {
-        let Some(place) = self.place() else { return };
+        let Some(place) = self.place(Some(address)) else { return };
         let this = Arc::clone(self);
         self.spawn(place, async move {
             socket::tune(&stream);
@@ -128,12 +141,12 @@ impl Acceptor {
     }
 
     fn stream(self: &Arc<Self>, io: BoxIo, peer: Peer) {
-        let Some(place) = self.place() else { return };
+        let Some(place) = self.place(peer.address) else { return };
         let this = Arc::clone(self);
         self.spawn(place, async move { this.serve(io, peer, Limits::default()).await });
     }
 
-    fn spawn(&self, place: OwnedSemaphorePermit, work: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, place: Place, work: impl Future<Output = ()> + Send + 'static) {
         let cut = self.drain.cut.clone();
         let open = Open::new(self.metrics.clone());
         let work = async move {
@@ -207,6 +220,12 @@ fn is_the_peers(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+/// A connection's place, and its address's.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _share: Option<Share>,
 }
 
 /// Counts a connection as long as it is there.

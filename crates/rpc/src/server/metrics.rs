@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
 pub(crate) enum Refusal {
     /// Too many connections.
     ConnectionLimit,
+    /// Too many connections of one address.
+    AddressLimit,
     /// No whole preface in time, or another protocol.
     Preface,
     /// No whole TLS handshake in time.
@@ -38,6 +40,7 @@ impl Refusal {
     fn as_str(self) -> &'static str {
         match self {
             Self::ConnectionLimit => "connection_limit",
+            Self::AddressLimit => "address_limit",
             Self::Preface => "preface",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::HandshakeFailed => "handshake_failed",

@@ -35,6 +35,7 @@ mod reflection;
 mod reload;
 mod serve;
 mod shared;
+mod shares;
 pub(crate) mod socket;
 mod stack;
 mod whole;

@@ -20,6 +20,9 @@ pub struct Profile {
     pub http1: bool,
     /// Connections at once; more are closed at once.
     pub max_connections: usize,
+    /// Of these, how many one address may have (one /64 of IPv6); `None` where
+    /// many peers stand behind one.
+    pub connections_per_address: Option<usize>,
     /// Streams of one connection at once.
     pub max_concurrent_streams: u32,
     /// Bytes a stream may send ahead.
@@ -48,10 +51,21 @@ pub struct Profile {
     pub header_list_size: u32,
     /// What a unary call gets when the client sets no deadline.
     pub default_deadline: Duration,
+    /// What a unary call gets at most, whatever the client asks for.
+    pub longest_call: Duration,
     /// Unary calls at once, over all connections; more are shed.
     pub max_calls: usize,
     /// Streaming calls at once, over all connections; more are shed.
     pub max_streams: usize,
+    /// Unary calls at once of callers that show no credential. They have these
+    /// places and no others.
+    pub max_stranger_calls: usize,
+    /// The same for streams, and for all that the fallback answers.
+    pub max_stranger_streams: usize,
+    /// Of these calls, and of these streams, how many one address may have.
+    pub strangers_per_address: Option<usize>,
+    /// How long the message of a stranger's unary call may take to arrive.
+    pub stranger_message: Duration,
     /// Per principal; where there is none per bearer that is passed on, and eight
     /// times as much per address. Services are exempt: they carry the calls of many.
     pub rate_limit: Option<RateLimit>,
@@ -74,6 +88,7 @@ impl Profile {
         Self {
             http1: false,
             max_connections: 4096,
+            connections_per_address: None,
             max_concurrent_streams: 4000,
             stream_window: MIB,
             connection_window: MAX_WINDOW,
@@ -87,8 +102,15 @@ impl Profile {
             pending_reset_streams: 1024,
             header_list_size: 16 * KIB,
             default_deadline: Duration::from_secs(30),
+            // Nothing of ours asks for more than one minute; the rest is for
+            // those who configure more.
+            longest_call: Duration::from_secs(120),
             max_calls: 2048,
             max_streams: 65_536,
+            max_stranger_calls: 256,
+            max_stranger_streams: 1024,
+            strangers_per_address: Some(64),
+            stranger_message: Duration::from_secs(5),
             rate_limit: Some(RateLimit { per_second: 2000, burst: 4000 }),
             stream_drain: Duration::from_secs(1),
             drain: Duration::from_secs(20),
@@ -101,6 +123,7 @@ impl Profile {
         Self {
             http1: true,
             max_connections: 8192,
+            connections_per_address: Some(1024),
             max_concurrent_streams: 256,
             connection_window: 16 * MIB,
             concurrent_handshakes: 32,
@@ -108,6 +131,7 @@ impl Profile {
             pending_reset_streams: 20,
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
+            longest_call: Duration::from_secs(60),
             max_calls: 1024,
             max_streams: 16_384,
             rate_limit: Some(RateLimit { per_second: 500, burst: 2000 }),
@@ -121,6 +145,9 @@ impl Profile {
     pub fn agent() -> Self {
         Self {
             max_connections: 16_384,
+            // A wolf's sandboxes all come from its address, and a whole fleet
+            // from that of its balancer: only so much that one cannot have all.
+            connections_per_address: Some(12_288),
             max_streams: 262_144,
             rate_limit: Some(RateLimit { per_second: 1000, burst: 8000 }),
             stream_drain: Duration::from_secs(600),

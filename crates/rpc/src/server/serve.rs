@@ -20,6 +20,7 @@ use super::profile::Profile;
 use super::reflection::ReflectionError;
 use super::reload;
 use super::shared::Shared;
+use super::shares::Shares;
 use super::stack::assemble;
 use crate::auth::Authority;
 use crate::policy::{PolicyRow, Table};
@@ -105,6 +106,7 @@ impl Server {
             });
             let acceptor = Arc::new(Acceptor {
                 places: Arc::new(Semaphore::new(profile.max_connections)),
+                shares: profile.connections_per_address.map(Shares::new),
                 handshakes: Arc::new(Semaphore::new(profile.concurrent_handshakes)),
                 connection,
                 metrics: metrics.clone(),

@@ -70,7 +70,12 @@ impl Layer {
 
 /// All layers around what answers.
 pub(crate) fn assemble(shared: &Arc<Shared>, inner: Next) -> Next {
-    ORDER.iter().rev().fold(inner, |next, layer| layer.wrap(shared, next))
+    assemble_with(shared, inner, &|next| next)
+}
+
+/// The same with something before each layer and before what answers.
+fn assemble_with(shared: &Arc<Shared>, inner: Next, before: &dyn Fn(Next) -> Next) -> Next {
+    ORDER.iter().rev().fold(before(inner), |next, layer| before(layer.wrap(shared, next)))
 }
 
 /// A tower service as the last step.
@@ -99,16 +104,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_is_the_designs() {
-        use Layer::*;
-        assert_eq!(
-            ORDER,
-            [Trace, Metrics, CatchPanic, Deadline, LoadShed, Authenticate, RateLimit, Authorise],
-            "trace and request id, metrics, panic catch, deadline, load shed, authenticate, rate limit, authorise"
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,7 @@
 //! A request body that says when it was cut off.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -38,7 +39,12 @@ impl http_body::Body for Whole {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => Some(Ok(frame)),
-            Some(Err(_)) => Some(Err(broken_off())),
+            Some(Err(error)) => {
+                let mut status = broken_off();
+                // Whether its stream or all of its connection broke.
+                status.set_source(Arc::new(error));
+                Some(Err(status))
+            }
             None if !self.inner.is_end_stream() => Some(Err(broken_off())),
             None => None,
         })

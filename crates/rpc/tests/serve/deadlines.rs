@@ -124,7 +124,44 @@ async fn what_the_header_says_is_checked() {
         Reason::DeadlineExceeded
     );
     assert_eq!(world.probe.ran(), 0, "past on arrival: no handler runs");
-    assert!(client.get_wolf(with(get("wolves/ok"), "99999999H")).await.is_ok());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_may_ask_for_so_long_and_no_longer() {
+    let short = Duration::from_millis(400);
+    let brief = World::plain(|profile| profile.longest_call = short).await;
+    let longest = Duration::from_secs(40);
+    let world = World::plain(|profile| profile.longest_call = longest).await;
+    let mut client = foreign(&world);
+    let told = |answer: tonic::Response<GetWolfResponse>| {
+        let left = answer.into_inner().wolf.unwrap().state_message;
+        Duration::from_millis(left.parse().unwrap())
+    };
+    let answer = client.get_wolf(with(get("wolves/ok"), "99999999H")).await.unwrap();
+    assert!(told(answer) <= longest, "the handler is told of what it really has");
+    let begun = Instant::now();
+    let slow = foreign(&brief).get_wolf(with(get("wolves/slow"), "99999999H")).await;
+    assert_eq!(reason(slow), Reason::DeadlineExceeded);
+    assert!(begun.elapsed() < Duration::from_secs(30), "it sleeps for a minute");
+    eventually(|| brief.probe.running(), |running| *running == 0).await;
+    // Less is still less, and the default is bound as well.
+    let answer = client.get_wolf(with(get("wolves/ok"), "20S")).await.unwrap();
+    assert!(told(answer) <= Duration::from_secs(20));
+    let answer = client.get_wolf(with(get("wolves/ok"), "")).await.unwrap();
+    assert!(told(answer) <= longest);
+    // Streams have what they ask for.
+    let mut events = foreign(&brief)
+        .watch_wolves(with(WatchWolvesRequest::default(), "99999999H"))
+        .await
+        .unwrap()
+        .into_inner();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * short {
+        assert!(events.message().await.unwrap().is_some());
+    }
+    drop(events);
+    brief.stop().await;
     world.stop().await;
 }
 

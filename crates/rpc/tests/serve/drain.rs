@@ -76,7 +76,8 @@ async fn nothing_holds_a_drain_beyond_its_bound() {
     let begun = Instant::now();
     world.context.supervisor.token().cancel();
     world.served.await.unwrap().unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    // Half a second is its bound; what would hold it holds it for an hour.
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
     assert_eq!(world.probe.running(), 0, "handlers are dropped with their connections");
     assert_eq!(world.context.supervisor.running(), 0);
     assert!(silent.await.unwrap().is_err());

@@ -1,5 +1,6 @@
 //! Peers on raw sockets that do what no client does.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,6 +10,7 @@ use wolfpack_rpc::ListenConfig;
 use wolfpack_types::Reason;
 
 use crate::certificates::Ca;
+use crate::crowd::connect;
 use crate::world::{ANY, Wolves, World, eventually, get};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,6 +139,38 @@ async fn connections_over_the_cap_are_refused_at_once() {
         closes_within(socket, Duration::from_secs(5)).await;
     }
     assert!(world.client().get_wolf(get("wolves/ok")).await.is_ok(), "places come free again");
+    world.stop().await;
+}
+
+/// One address may have its share of the connections, not all of them.
+#[tokio::test]
+async fn one_address_does_not_lock_out_the_others() {
+    let world = World::plain(|profile| {
+        profile.max_connections = 8;
+        profile.connections_per_address = Some(3);
+        profile.first_byte_deadline = Duration::from_secs(3600);
+        profile.drain = Duration::from_secs(1);
+    })
+    .await;
+    let (one, two) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2));
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        idle.push(connect(world.address, one).await);
+    }
+    eventually(|| world.metric("rpc_server_connections ", &[]), |open| *open >= 3.0).await;
+    for _ in 0..20 {
+        closes_within(connect(world.address, one).await, Duration::from_secs(30)).await;
+    }
+    let refused = world.metric("rpc_server_connections_refused_total", &["address_limit"]);
+    assert_eq!(refused, 20.0);
+    let (status, _held) = crate::crowd::ask(world.address, two, true).await;
+    assert_eq!(status.await, None, "another address is served");
+    // What it gives back it may take again.
+    idle.pop();
+    eventually(|| world.metric("rpc_server_connections ", &[]), |open| *open <= 3.0).await;
+    let (status, _held) = crate::crowd::ask(world.address, one, true).await;
+    assert_eq!(status.await, None);
+    drop(idle);
     world.stop().await;
 }
 

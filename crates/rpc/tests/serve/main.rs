@@ -6,6 +6,7 @@
 mod authority;
 mod calls;
 mod certificates;
+mod crowd;
 mod deadlines;
 mod drain;
 mod hostile;

@@ -1,7 +1,7 @@
 //! Who gets in, whom a client believes, and files that change under calls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::pem::PemObject as _;
@@ -169,14 +169,19 @@ async fn certificates_and_roots_change_under_calls() {
     let tls = ClientTls::load(&client_files).unwrap();
 
     let stop = Arc::new(AtomicBool::new(false));
+    let made = Arc::new(AtomicUsize::new(0));
     let failed = Arc::new(std::sync::Mutex::new(Vec::new()));
     // One caller stays on its connection, the other makes one for each call.
     let steady = client(&world, &tls);
     let calls = {
-        let (stop, failed, tls, url) =
-            (stop.clone(), failed.clone(), tls.clone(), format!("https://{}", world.address));
+        let (stop, made, failed, tls, url) = (
+            stop.clone(),
+            made.clone(),
+            failed.clone(),
+            tls.clone(),
+            format!("https://{}", world.address),
+        );
         tokio::spawn(async move {
-            let mut made = 0;
             while !stop.load(Ordering::SeqCst) {
                 let fresh =
                     RpcChannel::to_service(&PeerConfig::at(url.clone()), "registry", Some(&tls))
@@ -185,14 +190,18 @@ async fn certificates_and_roots_change_under_calls() {
                     if let Err(status) = client.get_wolf(get("wolves/ok")).await {
                         failed.lock().unwrap().push(status.to_string());
                     }
-                    made += 1;
+                    made.fetch_add(1, Ordering::SeqCst);
                 }
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            made
         })
     };
     let reloads = || world.metric("tls_reloads_total", &["taken"]);
+    // Some rounds of both callers that began after this did.
+    let called = async || {
+        let before = made.load(Ordering::SeqCst);
+        eventually(|| made.load(Ordering::SeqCst), |made| *made >= before + 6).await;
+    };
     let taken = async |n: f64| {
         // The server looks every 5 s by itself; the client is hurried.
         eventually(reloads, |seen| *seen >= n).await;
@@ -202,6 +211,7 @@ async fn certificates_and_roots_change_under_calls() {
     old.write(&client_folder, &Leaf::service("scheduler"), &[&old, &new]);
     tls.reload().unwrap();
     taken(1.0).await;
+    called().await;
     new.write(&server_folder, &Leaf::service("registry"), &[&old, &new]);
     new.write(&client_folder, &Leaf::service("scheduler"), &[&old, &new]);
     // Between the two files a look may find a pair that does not fit; it is
@@ -209,15 +219,15 @@ async fn certificates_and_roots_change_under_calls() {
     let _ = tls.reload();
     taken(2.0).await;
     tls.reload().unwrap();
+    called().await;
     new.write(&server_folder, &Leaf::service("registry"), &[&new]);
     new.write(&client_folder, &Leaf::service("scheduler"), &[&new]);
     taken(3.0).await;
     tls.reload().unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    called().await;
     stop.store(true, Ordering::SeqCst);
-    let made = calls.await.unwrap();
-    assert_eq!(*failed.lock().unwrap(), Vec::<String>::new(), "of {made} calls");
-    assert!(made > 100, "{made}");
+    calls.await.unwrap();
+    assert_eq!(*failed.lock().unwrap(), Vec::<String>::new(), "of {made:?} calls");
 
     let late = ClientTls::load(&old.write(
         &folder.path().join("late"),

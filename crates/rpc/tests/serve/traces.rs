@@ -7,6 +7,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tonic::Request;
 use tracing::instrument::WithSubscriber as _;
+use wolfpack_proto::registry::v1::WatchWolvesRequest;
 use wolfpack_proto::registry::v1::wolf_service_client::WolfServiceClient;
 use wolfpack_rpc::ListenConfig;
 use wolfpack_runtime::{Context, Telemetry, TelemetryConfig};
@@ -77,4 +78,33 @@ async fn every_hop_is_in_the_callers_trace() {
     }
     near.stop().await;
     far.stop().await;
+}
+
+/// A connection outlives the first call on it: that call's span must not wait
+/// for the connection's end to be told.
+#[tokio::test]
+async fn a_call_that_lasts_keeps_back_no_span_around_it() {
+    let kept = Kept::default();
+    let world =
+        World::of(context("registry", &kept), &ListenConfig::plain(ANY), |_| {}, Wolves::default())
+            .await;
+    let caller = context("cli", &kept);
+    let channel = world.channel().with_bearer(secret("wp_developer")).without_deadline();
+    let opening = async {
+        let root = tracing::info_span!("command");
+        let mut client = WolfServiceClient::new(channel);
+        let watching = client.watch_wolves(WatchWolvesRequest::default());
+        tracing::Instrument::instrument(watching, root).await
+    };
+    let lasts = opening.with_subscriber(caller.telemetry.dispatch()).await.unwrap();
+    let find = |is: fn(&SpanData) -> bool| kept.0.lock().unwrap().iter().find(|s| is(s)).cloned();
+    let is_command = |span: &SpanData| span.name == "command";
+    eventually(|| find(is_command), Option::is_some).await;
+    drop(lasts);
+    let is_client = |span: &SpanData| format!("{:?}", span.span_kind) == "Client";
+    eventually(|| find(is_client), Option::is_some).await;
+    let (command, client) = (find(is_command).unwrap(), find(is_client).unwrap());
+    assert_eq!(client.parent_span_id, command.span_context.span_id());
+    assert_eq!(client.span_context.trace_id(), command.span_context.trace_id());
+    world.stop().await;
 }

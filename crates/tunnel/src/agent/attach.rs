@@ -10,18 +10,18 @@ use wolfpack_runtime::Supervisor;
 use wolfpack_types::{Fault, Reason};
 
 use super::AgentTunnelConfig;
+use super::dials::Dials;
 use super::exports::Exports;
 use super::session::{self, SessionEnd};
 use crate::protocol::Backoff;
-
-/// The most jitter before an agent leaves a broker that drains.
-const DRAIN_JITTER: Duration = Duration::from_secs(30);
 
 pub(super) struct Attacher {
     pub(super) config: AgentTunnelConfig,
     pub(super) channel: RpcChannel,
     pub(super) exports: Arc<Exports>,
     pub(super) connections: Arc<AtomicU32>,
+    /// Dials that wait for a stream, over all sessions.
+    pub(super) dials: Dials,
     pub(super) supervisor: Supervisor,
     /// Sessions open now: two while one drains.
     pub(super) sessions: Arc<AtomicUsize>,
@@ -49,8 +49,8 @@ impl Attacher {
                 over = Self::one(&attacher) => match over {
                     Over::Ended(SessionEnd::Stopped) => return None,
                     Over::Ended(SessionEnd::Lost(fault)) => (fault, None),
-                    Over::Draining(after) => {
-                        (Fault::new(Reason::BrokerDraining, "the broker will leave"), Some(after))
+                    Over::Draining(wait) => {
+                        (Fault::new(Reason::BrokerDraining, "the broker will leave"), Some(wait))
                     }
                 }
             };
@@ -60,7 +60,7 @@ impl Attacher {
             }
             backoff.was_up_for(began.elapsed());
             let wait = match draining {
-                Some(after) => after + DRAIN_JITTER.min(after).mul_f64(rand::random()),
+                Some(wait) => wait,
                 None => backoff.next_wait(rand::random(), fault.retry_after),
             };
             tracing::info!(
@@ -91,16 +91,7 @@ impl Attacher {
         attacher.supervisor.spawn("tunnel_session", async move {
             this.sessions.fetch_add(1, Ordering::SeqCst);
             this.show();
-            let end = session::run(
-                control,
-                &this.config,
-                this.channel.clone(),
-                this.exports.clone(),
-                this.connections.clone(),
-                &this.supervisor,
-                drain,
-            )
-            .await;
+            let end = session::run(control, &this, drain).await;
             this.sessions.fetch_sub(1, Ordering::SeqCst);
             this.show();
             let _ = finish.send(end);
@@ -109,7 +100,7 @@ impl Attacher {
         tokio::select! {
             biased;
             end = finished => ended(end),
-            Ok(after) = draining => Over::Draining(after),
+            Ok(wait) = draining => Over::Draining(wait),
         }
     }
 

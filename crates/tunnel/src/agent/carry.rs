@@ -18,6 +18,7 @@ use wolfpack_runtime::trace_context;
 use wolfpack_types::{Fault, Reason};
 
 use super::carry_body::{CarryControl, CarryRequestBody, Source};
+use super::dials::PendingDial;
 use super::exports::Export;
 use super::listener::TunnelIo;
 use super::session::Session;
@@ -25,7 +26,9 @@ use super::socket;
 use super::target::TunnelPeer;
 use crate::grpc;
 use crate::protocol::{DataMode, encode};
-use crate::stream::{ByteStream, Incoming, Item, Pipe, reset};
+use crate::stream::{
+    ByteStream, Incoming, Item, Late, Leftover, Pipe, Read, Returning, late_message, reset,
+};
 
 /// How long a target may take when the broker names no time.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,9 +50,11 @@ pub(super) enum Ended {
 }
 
 /// Opens a stream that answers the dial `dial_id`, or parks when that is empty,
-/// and serves the connection it is given. `cancel` ends it while it waits.
+/// and serves the connection it is given. `cancel` ends it while it waits;
+/// `pending` lives as long as that.
 pub(super) async fn carry(
     session: Arc<Session>,
+    pending: Option<PendingDial>,
     dial_id: Bytes,
     cancel: CancellationToken,
 ) -> Ended {
@@ -76,7 +81,7 @@ pub(super) async fn carry(
             return Ended::Failed(fault);
         }
     };
-    drop(parked);
+    drop((parked, pending));
     session.used();
     let Some(_connection) = session.admit() else {
         let fault =
@@ -161,10 +166,12 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
             let pipe = Arc::new(Pipe::default());
             control.serve(Source::Pipe(pipe.clone()));
             let (leftover, left) = oneshot::channel();
-            let stream = ByteStream::returning(incoming, open.early_data, pipe, leftover);
+            let taken = control.clone();
+            let returning = Returning::new(leftover, move || taken.settle(Ok(())));
+            let stream = ByteStream::returning(incoming, open.early_data, pipe, returning);
             permit.send(TunnelIo::new(stream, peer));
-            if let Ok(incoming) = left.await {
-                linger(incoming, control).await;
+            if let Ok(left) = left.await {
+                linger(left, control).await;
             }
             control.finished().await;
         }
@@ -185,26 +192,60 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
     }
 }
 
-/// Tells the broker why there is no connection, and waits until it has heard.
+/// Tells the broker why there is no connection, and waits until it has heard,
+/// not for ever.
 async fn refuse(fault: Fault, incoming: Incoming, control: &CarryControl) {
     control.refuse(&fault);
-    linger(incoming, control).await;
-}
-
-/// Reads what still comes to its end, and drops it: letting go of the response
-/// before would reset the stream, and what is on its way to the caller would
-/// be lost. A caller that goes on sending to a target that has left is cut
-/// off after a while.
-pub(super) async fn linger(mut incoming: Incoming, control: &CarryControl) {
-    let to_end = async { while !matches!(incoming.next().await, Ok(Item::End(_)) | Err(_)) {} };
     let cut = async {
         control.finished().await;
         tokio::time::sleep(LINGER).await;
     };
     tokio::select! {
-        () = to_end => {}
+        () = to_end(incoming) => {}
         () = cut => {}
     }
+}
+
+/// What it is to a caller that the target does not read what it sent.
+pub(super) fn left_early() -> Fault {
+    reset("the target left before it took all that was sent")
+}
+
+/// What the caller still does once the program has left: a fin is well, more
+/// bytes are lost. A caller that does neither for a while is cut off.
+async fn linger(left: Leftover, control: &CarryControl) {
+    let Leftover { mut incoming, read } = left;
+    let rest = async {
+        match read {
+            Read::All => return Ok(()),
+            Read::NotAll => return Err(left_early()),
+            Read::SoFar => {}
+        }
+        match incoming.next().await {
+            Ok(Item::Message(bytes)) => match late_message(bytes) {
+                Late::Fin => Ok(()),
+                _ => Err(left_early()),
+            },
+            _ => Err(left_early()),
+        }
+    };
+    let cut = async {
+        control.said().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let settled = tokio::select! {
+        rest = rest => rest,
+        () = cut => Err(left_early()),
+    };
+    control.settle(settled);
+    to_end(incoming).await;
+}
+
+/// Reads what still comes to its end, and drops it: letting go of the response
+/// before would reset the stream, and what is on its way to the caller would
+/// be lost, however slowly that reads.
+pub(super) async fn to_end(mut incoming: Incoming) {
+    while !matches!(incoming.next().await, Ok(Item::End(_)) | Err(_)) {}
 }
 
 impl Session {

@@ -34,6 +34,9 @@ enum Command {
 #[derive(Default)]
 struct Slot {
     command: Option<Command>,
+    /// How the caller's direction ended: with the frame to say it by, if it did
+    /// not end well.
+    settled: Option<Option<Bytes>>,
     waker: Option<Waker>,
 }
 
@@ -42,6 +45,7 @@ struct Slot {
 pub(super) struct CarryControl {
     slot: Arc<Mutex<Slot>>,
     gone: CancellationToken,
+    said: CancellationToken,
     over: CancellationToken,
 }
 
@@ -53,9 +57,20 @@ impl CarryControl {
 
     /// The target was not reached, or the connection is over: say why and end.
     pub(super) fn refuse(&self, fault: &Fault) {
-        let frame =
-            CarryRequest { frame: Some(carry_request::Frame::Reset(reasons::to_reset(fault))) };
-        self.set(Command::Refuse(encode::message(&frame)));
+        self.set(Command::Refuse(reset_frame(fault)));
+    }
+
+    /// The caller's direction is over: the target took all the caller sent, or
+    /// why it did not. The body still sends all the target has to say, and only
+    /// then ends, or tells of the fault. The first call counts.
+    pub(super) fn settle(&self, result: Result<(), Fault>) {
+        let mut slot = self.slot.lock();
+        slot.settled.get_or_insert_with(|| result.err().map(|fault| reset_frame(&fault)));
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// End without a word.
@@ -66,6 +81,11 @@ impl CarryControl {
     /// Cancelled when the stream was torn down before the body had finished.
     pub(super) fn gone(&self) -> &CancellationToken {
         &self.gone
+    }
+
+    /// Waits until the target has said all, or the body was torn down.
+    pub(super) async fn said(&self) {
+        self.said.cancelled().await;
     }
 
     /// Waits until the body has sent all it will, or was torn down.
@@ -88,6 +108,8 @@ enum State {
     First(Bytes),
     Waiting,
     Serving(Source),
+    /// The target has said all; the caller may still be sending.
+    Tail,
     Last(Bytes),
     Done,
 }
@@ -104,16 +126,23 @@ impl CarryRequestBody {
         let control = CarryControl {
             slot: Arc::default(),
             gone: CancellationToken::new(),
+            said: CancellationToken::new(),
             over: CancellationToken::new(),
         };
         (Self { state: State::First(park), control: control.clone() }, control)
     }
 
-    fn reset_frame(fault: &Fault) -> State {
-        let frame =
-            CarryRequest { frame: Some(carry_request::Frame::Reset(reasons::to_reset(fault))) };
-        State::Last(encode::message(&frame))
+    /// The target has said all: the frame that says so.
+    fn fin(&mut self) -> Frame<Bytes> {
+        self.state = State::Tail;
+        self.control.said.cancel();
+        Frame::data(encode::FIN)
     }
+}
+
+fn reset_frame(fault: &Fault) -> Bytes {
+    let frame = CarryRequest { frame: Some(carry_request::Frame::Reset(reasons::to_reset(fault))) };
+    encode::message(&frame)
 }
 
 impl Body for CarryRequestBody {
@@ -129,7 +158,13 @@ impl Body for CarryRequestBody {
             // Steering comes first, but never before the first message.
             if !matches!(this.state, State::First(_) | State::Last(_) | State::Done) {
                 let mut slot = this.control.slot.lock();
-                let command = slot.command.take();
+                let command = slot.command.take().or_else(|| match this.state {
+                    State::Tail => slot.settled.take().map(|fault| match fault {
+                        Some(frame) => Command::Refuse(frame),
+                        None => Command::Retire,
+                    }),
+                    _ => None,
+                });
                 if command.is_none() {
                     match &mut slot.waker {
                         Some(waker) => waker.clone_from(cx.waker()),
@@ -163,22 +198,23 @@ impl Body for CarryRequestBody {
                     };
                     return Poll::Ready(Some(Ok(Frame::data(frame))));
                 }
-                State::Waiting => return Poll::Pending,
+                State::Waiting | State::Tail => return Poll::Pending,
                 State::Serving(Source::Pipe(pipe)) => match ready!(pipe.poll_take(cx)) {
                     Take::Data(frame) => return Poll::Ready(Some(Ok(Frame::data(frame)))),
-                    Take::Fin => this.state = State::Last(encode::FIN),
+                    Take::Fin => return Poll::Ready(Some(Ok(this.fin()))),
                     Take::Abort => {
-                        this.state = Self::reset_frame(&reset("the target dropped the connection"));
+                        let fault = reset("the target dropped the connection");
+                        this.state = State::Last(reset_frame(&fault));
                     }
                 },
                 State::Serving(Source::Socket(socket)) => match ready!(socket.poll_frame(cx)) {
                     Ok(Some(frame)) => return Poll::Ready(Some(Ok(Frame::data(frame)))),
-                    Ok(None) => this.state = State::Last(encode::FIN),
+                    Ok(None) => return Poll::Ready(Some(Ok(this.fin()))),
                     Err(error) => {
                         let fault =
                             Fault::new(Reason::ConnectionReset, "the target broke the connection")
                                 .caused_by(error);
-                        this.state = Self::reset_frame(&fault);
+                        this.state = State::Last(reset_frame(&fault));
                     }
                 },
                 State::Done => return Poll::Ready(None),
@@ -205,6 +241,7 @@ impl Drop for CarryRequestBody {
             self.break_pipe();
             self.control.gone.cancel();
         }
+        self.control.said.cancel();
         self.control.over.cancel();
     }
 }

@@ -3,6 +3,7 @@
 mod attach;
 mod carry;
 mod carry_body;
+mod dials;
 mod exports;
 mod listener;
 mod session;
@@ -11,15 +12,17 @@ mod target;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use wolfpack_rpc::RpcChannel;
-use wolfpack_runtime::Supervisor;
+use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_types::{Endpoint, Fault, InstanceId};
 
 pub use listener::{TunnelIo, TunnelListener};
 pub use target::{TargetDialer, TargetStream, TunnelPeer};
 
+use dials::Dials;
 use exports::{Export, Exports};
 
 /// Who an agent is.
@@ -30,6 +33,9 @@ pub struct AgentTunnelConfig {
     /// The process: a fresh id for each start. A newer one takes over from an
     /// older one.
     pub instance: InstanceId,
+    /// When the process started: of two that are attached the one that started
+    /// last wins.
+    pub started: SystemTime,
     /// Version of the agent, for people.
     pub version: String,
     /// The most connections it takes at once.
@@ -40,12 +46,13 @@ impl AgentTunnelConfig {
     /// The most connections unless said otherwise.
     pub const MAX_CONNECTIONS: u32 = 1024;
 
-    /// An agent for `endpoint` with a fresh instance id.
+    /// An agent for `endpoint` with a fresh instance id, started now.
     #[must_use]
     pub fn new(endpoint: Endpoint, version: impl Into<String>) -> Self {
         Self {
             endpoint,
             instance: InstanceId::new(),
+            started: clock::now(),
             version: version.into(),
             max_connections: Self::MAX_CONNECTIONS,
         }
@@ -86,11 +93,13 @@ impl Builder {
         let (attached, attached_seen) = watch::channel(false);
         let (ended, ended_seen) = watch::channel(None);
         let connections = Arc::new(AtomicU32::new(0));
+        let dials = Dials::default();
         let attacher = attach::Attacher {
             config: self.config,
             channel: self.broker.without_deadline(),
             exports: Arc::new(self.exports),
             connections: connections.clone(),
+            dials: dials.clone(),
             supervisor: supervisor.clone(),
             sessions: Arc::default(),
             attached,
@@ -99,7 +108,7 @@ impl Builder {
             let fault = attacher.run().await;
             ended.send_replace(fault);
         });
-        AgentTunnel { attached: attached_seen, ended: ended_seen, connections }
+        AgentTunnel { attached: attached_seen, ended: ended_seen, connections, dials }
     }
 }
 
@@ -109,6 +118,7 @@ pub struct AgentTunnel {
     attached: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Fault>>,
     connections: Arc<AtomicU32>,
+    dials: Dials,
 }
 
 impl AgentTunnel {
@@ -136,5 +146,11 @@ impl AgentTunnel {
     #[must_use]
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Dials of the broker that wait for the stream they asked for.
+    #[must_use]
+    pub fn pending_dials(&self) -> usize {
+        self.dials.len()
     }
 }

@@ -1,7 +1,6 @@
 //! One session of an agent at a broker: the control stream and the streams it
 //! keeps parked.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,10 +22,12 @@ use wolfpack_runtime::Supervisor;
 use wolfpack_types::{Fault, Reason};
 
 use super::AgentTunnelConfig;
+use super::attach::Attacher;
 use super::carry::{Ended, carry};
+use super::dials::{Dials, PendingDial};
 use super::exports::Exports;
 use crate::life::LifeMark;
-use crate::protocol::{Heartbeat, Life, PoolSize};
+use crate::protocol::{Heartbeat, Life, PoolSize, drain};
 
 /// How long the broker may take to answer `Hello`.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -43,6 +44,7 @@ pub(super) struct Session {
     pub(super) life: LifeMark,
     pub(super) connections: Arc<AtomicU32>,
     pub(super) max_connections: u32,
+    dials: Dials,
     supervisor: Supervisor,
     pool: Mutex<PoolSize>,
     parked: Arc<AtomicUsize>,
@@ -83,15 +85,20 @@ impl Session {
         let wanted = self.pool.lock().wanted(now);
         for _ in self.parked.load(Ordering::Relaxed)..wanted {
             self.parked.fetch_add(1, Ordering::Relaxed);
-            self.spawn(Bytes::new(), self.token.child_token());
+            self.spawn(None, Bytes::new(), self.token.child_token());
         }
     }
 
-    fn spawn(self: &Arc<Self>, dial_id: Bytes, cancel: CancellationToken) {
+    fn spawn(
+        self: &Arc<Self>,
+        pending: Option<PendingDial>,
+        dial_id: Bytes,
+        cancel: CancellationToken,
+    ) {
         let session = self.clone();
         self.supervisor.spawn("tunnel_carry", async move {
             let answers = !dial_id.is_empty();
-            if let Ended::Failed(fault) = carry(session.clone(), dial_id, cancel).await {
+            if let Ended::Failed(fault) = carry(session.clone(), pending, dial_id, cancel).await {
                 tracing::debug!(reason = %fault.reason, answers, "a carry stream failed: {}", fault.message);
                 if !answers {
                     let mut paused = session.paused_until.lock();
@@ -139,6 +146,7 @@ pub(super) async fn attach(
         agent_version: config.version.clone(),
         targets: exports.offers(),
         max_connections: config.max_connections,
+        start_time: Some(config.started.into()),
     };
     let hello = AttachRequest { message: Some(attach_request::Message::Hello(hello)) };
     // The queue is fresh and has room.
@@ -173,23 +181,20 @@ pub(super) async fn attach(
 /// leave, with how long to wait before attaching elsewhere.
 pub(super) async fn run(
     control: Control,
-    config: &AgentTunnelConfig,
-    channel: RpcChannel,
-    exports: Arc<Exports>,
-    connections: Arc<AtomicU32>,
-    supervisor: &Supervisor,
+    attacher: &Attacher,
     draining: oneshot::Sender<Duration>,
 ) -> SessionEnd {
     let Control { mut inbound, outbound, welcome } = control;
-    let stop = supervisor.token();
+    let stop = attacher.supervisor.token();
     let session = Arc::new(Session {
         id: welcome.session_id,
-        channel,
-        exports,
+        channel: attacher.channel.clone(),
+        exports: attacher.exports.clone(),
         life: LifeMark::now(),
-        connections,
-        max_connections: config.max_connections,
-        supervisor: supervisor.clone(),
+        connections: attacher.connections.clone(),
+        max_connections: attacher.config.max_connections,
+        dials: attacher.dials.clone(),
+        supervisor: attacher.supervisor.clone(),
         pool: Mutex::new(PoolSize::new(welcome.parked_target as usize)),
         parked: Arc::default(),
         paused_until: Mutex::new(None),
@@ -206,7 +211,6 @@ pub(super) async fn run(
     let mut tick = tokio::time::interval(heartbeat.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = Some(draining);
-    let mut dials: HashMap<Bytes, CancellationToken> = HashMap::new();
     let mut nonce = 0_u64;
     loop {
         session.top_up();
@@ -219,7 +223,7 @@ pub(super) async fn run(
                 session.life.mark();
                 match message {
                     Ok(Some(AttachResponse { message: Some(message) })) => {
-                        handle(&session, message, &mut dials, &mut draining)
+                        handle(&session, message, &mut draining)
                     }
                     Ok(Some(_)) => None,
                     Ok(None) => {
@@ -230,7 +234,6 @@ pub(super) async fn run(
             }
             () = session.changed.notified() => None,
             _ = tick.tick() => {
-                dials.retain(|_, cancel| !cancel.is_cancelled());
                 match heartbeat.check(Instant::now(), session.life.heard()) {
                     Life::Heard => None,
                     Life::Ask => {
@@ -258,7 +261,6 @@ pub(super) async fn run(
 fn handle(
     session: &Arc<Session>,
     message: attach_response::Message,
-    dials: &mut HashMap<Bytes, CancellationToken>,
     draining: &mut Option<oneshot::Sender<Duration>>,
 ) -> Option<attach_request::Message> {
     use attach_response::Message;
@@ -274,27 +276,24 @@ fn handle(
                 }));
             }
             let cancel = session.token.child_token();
-            dials.insert(dial.dial_id.clone(), cancel.clone());
+            let pending = session.dials.begin(dial.dial_id.clone(), cancel.clone())?;
             // The pool was too small.
             session.pool.lock().used(Instant::now());
-            session.spawn(dial.dial_id, cancel);
+            session.spawn(Some(pending), dial.dial_id, cancel);
             None
         }
         Message::CancelDial(dial) => {
-            if let Some(cancel) = dials.remove(&dial.dial_id) {
-                cancel.cancel();
-            }
+            session.dials.cancel(&dial.dial_id);
             None
         }
         Message::Drain(drain) => {
-            let after = drain
-                .retry_after
-                .and_then(|after| Duration::try_from(after).ok())
-                .unwrap_or_default();
+            let time = |told: Option<prost_types::Duration>| Duration::try_from(told?).ok();
+            let after = time(drain.retry_after).unwrap_or_default();
+            let wait = drain::wait(after, time(drain.spread), rand::random());
             // What is parked stays until the broker ends it; nothing new is.
             *session.paused_until.lock() = Some(Instant::now() + Duration::from_secs(86_400));
             if let Some(draining) = draining.take() {
-                let _ = draining.send(after);
+                let _ = draining.send(wait);
             }
             None
         }

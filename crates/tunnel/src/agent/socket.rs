@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason};
 
-use super::carry::linger;
+use super::carry::{left_early, to_end};
 use super::carry_body::{CarryControl, Source};
 use super::target::TargetStream;
 use crate::stream::{Incoming, Item, Late, SocketReader, late_message, reset};
@@ -31,12 +31,23 @@ pub(super) async fn serve(
         result = pump => result,
         () = control.gone().cancelled() => return,
     };
-    if let Err(fault) = result {
-        control.refuse(&fault);
+    match result {
+        Ok(Taken::All) => control.settle(Ok(())),
+        // It may still have something to say, and the body tells when it has.
+        Ok(Taken::Part) => control.settle(Err(left_early())),
+        Err(fault) => control.refuse(&fault),
     }
     drop(writer);
-    linger(incoming, control).await;
+    to_end(incoming).await;
     control.finished().await;
+}
+
+/// How much the target took of what the caller sent.
+enum Taken {
+    /// All, up to the caller's fin.
+    All,
+    /// It reads no more.
+    Part,
 }
 
 /// Writes what arrives to the socket until the caller has finished.
@@ -44,7 +55,7 @@ async fn pump(
     writer: &mut Box<dyn AsyncWrite + Send + Unpin>,
     early: Bytes,
     incoming: &mut Incoming,
-) -> Result<(), Fault> {
+) -> Result<Taken, Fault> {
     let broke = |error: std::io::Error| {
         Fault::new(Reason::ConnectionReset, "the target broke the connection").caused_by(error)
     };
@@ -55,16 +66,16 @@ async fn pump(
         if pieces.has_remaining() {
             match writer.write_all_buf(&mut pieces).await {
                 Ok(()) => writer.flush().await.map_err(broke)?,
-                // The target reads no more; it may still have something to say,
-                // and the body tells when it has.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    return Ok(Taken::Part);
+                }
                 Err(error) => return Err(broke(error)),
             }
         }
         if last {
             // A target that is gone already needs no goodbye.
             let _ = writer.shutdown().await;
-            return Ok(());
+            return Ok(Taken::All);
         }
     }
 }

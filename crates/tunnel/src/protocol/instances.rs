@@ -1,5 +1,6 @@
 //! Which process speaks for an endpoint: the newest one.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,31 @@ pub struct Admitted {
     pub takeover: bool,
 }
 
-/// A newer instance took over before; this one must not come back.
+/// How far ahead of the broker's a clock may be for its word to count.
+pub const AHEAD_MICROS: i64 = 300 * 1_000_000;
+
+/// A process that wants to attach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Superseded;
+pub struct Process<'a> {
+    /// The instance.
+    pub instance: &'a str,
+    /// When it started by its own clock, in microseconds since 1970, if it says.
+    pub started_micros: Option<i64>,
+}
+
+/// Why an instance may not attach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// A newer instance took over before; this one must not come back.
+    Superseded,
+    /// The instance that is attached started later.
+    Older,
+}
 
 #[derive(Debug)]
 struct History {
     instance: String,
+    started: Option<i64>,
     generation: i64,
     past: VecDeque<String>,
     seen: Instant,
@@ -33,29 +52,39 @@ struct History {
 
 /// Remembers the instances of every endpoint, so that an older one that comes
 /// back late does not fight the newer one.
+///
+/// Newer is what started later, as far as both say so credibly; else what came
+/// later. Starts are compared only while the other instance is attached: a wolf
+/// whose clock went back waits for its own dead session at most.
 #[derive(Debug, Default)]
 pub struct InstanceLedger {
     endpoints: HashMap<Endpoint, History>,
 }
 
 impl InstanceLedger {
-    /// An instance wants to attach. `clock_micros` is wall time, by which
-    /// generations keep growing over a restart of the broker.
+    /// An instance wants to attach; `attached` says whether a session of the
+    /// endpoint is there. `clock_micros` is wall time, by which generations keep
+    /// growing over a restart of the broker.
     ///
     /// # Errors
-    /// [`Superseded`] when a newer instance took over from this one.
+    /// [`Refused`] when a newer instance is attached, or took over before.
     pub fn admit(
         &mut self,
         endpoint: &Endpoint,
-        instance: &str,
+        process: Process<'_>,
+        attached: bool,
         clock_micros: i64,
         now: Instant,
-    ) -> Result<Admitted, Superseded> {
+    ) -> Result<Admitted, Refused> {
+        let Process { instance, started_micros } = process;
+        let started =
+            started_micros.filter(|started| *started <= clock_micros.saturating_add(AHEAD_MICROS));
         let Some(history) = self.endpoints.get_mut(endpoint) else {
             self.endpoints.insert(
                 endpoint.clone(),
                 History {
                     instance: instance.to_owned(),
+                    started,
                     generation: clock_micros,
                     past: VecDeque::new(),
                     seen: now,
@@ -67,10 +96,21 @@ impl InstanceLedger {
         if history.instance == instance {
             return Ok(Admitted { generation: history.generation, takeover: false });
         }
-        if history.past.iter().any(|past| past == instance) {
-            return Err(Superseded);
+        let order = match (started, history.started) {
+            (Some(own), Some(other)) => own.cmp(&other),
+            _ => Ordering::Equal,
+        };
+        if order == Ordering::Less && attached {
+            return Err(Refused::Older);
         }
+        // One that is newer than whoever took over from it did so while it was
+        // away, and was the older one all along.
+        if order != Ordering::Greater && history.past.iter().any(|past| past == instance) {
+            return Err(Refused::Superseded);
+        }
+        history.past.retain(|past| past != instance);
         let old = std::mem::replace(&mut history.instance, instance.to_owned());
+        history.started = started;
         history.past.push_back(old);
         if history.past.len() > PAST {
             history.past.pop_front();
@@ -100,51 +140,5 @@ impl InstanceLedger {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use wolfpack_types::WolfId;
-
-    fn endpoint() -> Endpoint {
-        Endpoint::Wolf(WolfId::new())
-    }
-
-    #[test]
-    fn the_newest_wins_and_the_old_one_may_not_come_back() {
-        let (mut ledger, wolf, now) = (InstanceLedger::default(), endpoint(), Instant::now());
-        let first = ledger.admit(&wolf, "one", 100, now).unwrap();
-        assert_eq!(first, Admitted { generation: 100, takeover: false });
-        let second = ledger.admit(&wolf, "two", 50, now).unwrap();
-        assert_eq!(second, Admitted { generation: 101, takeover: true }, "clock went back");
-        assert_eq!(ledger.admit(&wolf, "one", 200, now), Err(Superseded));
-        let again = ledger.admit(&wolf, "two", 200, now).unwrap();
-        assert_eq!(again, Admitted { generation: 101, takeover: false });
-    }
-
-    #[test]
-    fn only_endpoints_that_are_away_are_forgotten() {
-        let (mut ledger, away, here, now) =
-            (InstanceLedger::default(), endpoint(), endpoint(), Instant::now());
-        ledger.admit(&away, "a", 1, now).unwrap();
-        ledger.admit(&here, "b", 1, now).unwrap();
-        ledger.forget(now + MEMORY, |endpoint| endpoint == &here);
-        assert_eq!(ledger.len(), 1);
-        assert_eq!(ledger.admit(&here, "c", 2, now).map(|admitted| admitted.takeover), Ok(true));
-    }
-
-    proptest! {
-        #[test]
-        fn generations_only_grow_and_memory_is_bounded(steps in prop::collection::vec((0_u8..30, 0_i64..1000), 0..200)) {
-            let (mut ledger, wolf, now) = (InstanceLedger::default(), endpoint(), Instant::now());
-            let mut last = i64::MIN;
-            for (instance, clock) in steps {
-                if let Ok(admitted) = ledger.admit(&wolf, &instance.to_string(), clock, now) {
-                    prop_assert!(admitted.generation >= last);
-                    prop_assert!(!admitted.takeover || admitted.generation > last);
-                    last = admitted.generation;
-                }
-                prop_assert!(ledger.endpoints.values().all(|history| history.past.len() <= PAST));
-            }
-        }
-    }
-}
+#[path = "instances_tests.rs"]
+mod tests;

@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod decode;
 pub mod dials;
+pub mod drain;
 pub mod encode;
 pub mod heartbeat;
 pub mod instances;
@@ -13,7 +14,7 @@ pub use backoff::Backoff;
 pub use decode::{DataMode, DecodeError, Decoder, Event};
 pub use dials::{DialId, DialTable};
 pub use heartbeat::{Heartbeat, Life};
-pub use instances::{Admitted, InstanceLedger, Superseded};
+pub use instances::{AHEAD_MICROS, Admitted, InstanceLedger, Process, Refused};
 pub use pool::PoolSize;
 
 /// The most bytes of a connection that one frame carries when we make it.

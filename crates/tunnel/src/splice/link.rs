@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
-use wolfpack_types::Fault;
+use wolfpack_types::{Fault, Reason};
+
+use crate::stream::reset;
 
 /// Which way bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +45,11 @@ impl Direction {
 
 /// How far one direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Way {
-    /// Bytes may flow.
-    #[default]
-    Open,
+pub(crate) struct Way {
     /// Its `fin` was passed on.
-    Finished,
-    /// Its receiver went away before a `fin` was passed on.
-    Gone,
+    pub(crate) finished: bool,
+    /// Its body has ended, or its receiver went away.
+    pub(crate) over: bool,
 }
 
 /// How a connection ended, given once to whoever made it.
@@ -165,13 +164,20 @@ impl Link {
         self.shared.state.lock().ways[direction.index()]
     }
 
+    /// The `fin` of a direction was passed on.
+    pub(crate) fn finished(&self, direction: Direction) {
+        self.move_on(direction, |way| way.finished = true);
+    }
+
+    /// The body of a direction has ended, or its receiver went away.
+    pub(crate) fn over(&self, direction: Direction) {
+        self.move_on(direction, |way| way.over = true);
+    }
+
     /// Moves a direction on and tells the other one.
-    pub(crate) fn set_way(&self, direction: Direction, way: Way) {
+    fn move_on(&self, direction: Direction, change: impl FnOnce(&mut Way)) {
         let mut state = self.shared.state.lock();
-        let slot = &mut state.ways[direction.index()];
-        if *slot == Way::Open {
-            *slot = way;
-        }
+        change(&mut state.ways[direction.index()]);
         let waker = state.wakers[direction.other().index()].take();
         drop(state);
         if let Some(waker) = waker {
@@ -203,11 +209,13 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if let Some(on_end) = self.on_end.get_mut().take() {
             let state = self.state.get_mut();
-            let finished = state.ways == [Way::Finished; 2];
             let fault = state.fault.take().or_else(|| {
                 // Neither a fault nor two ends: a receiver left in between.
-                (!finished && state.ways[Direction::Down.index()] != Way::Finished)
-                    .then(|| Fault::new(wolfpack_types::Reason::Cancelled, "the caller went away"))
+                match state.ways.map(|way| way.finished) {
+                    [true, true] => None,
+                    [_, false] => Some(Fault::new(Reason::Cancelled, "the caller went away")),
+                    [false, true] => Some(reset("the agent left before it took all that was sent")),
+                }
             });
             on_end(LinkEnd { up: *self.bytes[0].get_mut(), down: *self.bytes[1].get_mut(), fault });
         }

@@ -1,5 +1,6 @@
 //! One direction of a connection, as the body that its receiver reads.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -8,15 +9,17 @@ use http_body::{Body, Frame};
 use tonic::Status;
 use wolfpack_types::{Fault, Reason};
 
-use super::link::{Direction, Link, Way};
+use super::link::{Direction, Link};
 use crate::grpc::{fault_trailers, ok_trailers};
 use crate::protocol::encode;
 use crate::reasons;
-use crate::stream::{Incoming, Item, LARGE, Late, late_message, reset};
+use crate::stream::{Incoming, IncomingError, Item, LARGE, Late, late_message, reset};
 
 /// Passes frames of one request on as the response to another. It ends with
-/// OK only when both directions have finished; a reset, a lost stream or an
-/// abort of the [`Link`] ends it with that fault.
+/// OK only when both directions have finished and, for the caller, the agent
+/// has ended its request: by that it says that the target took all. A reset, a
+/// lost stream or an abort of the [`Link`] ends it with that fault, one that
+/// comes after the `fin` too.
 pub struct RelayBody {
     link: Link,
     direction: Direction,
@@ -31,6 +34,8 @@ enum State {
     Copying,
     /// `fin` was passed on; the other direction goes on.
     Tail,
+    /// As `Tail`, and the sender has ended its stream.
+    Ended,
     Done,
 }
 
@@ -72,16 +77,82 @@ impl RelayBody {
                 Direction::Up => {
                     Fault::new(Reason::Cancelled, "the caller went away").caused_by(error)
                 }
-                Direction::Down => reset("the agent's stream broke; dial again").caused_by(error),
+                Direction::Down => broken(error),
             }),
         };
         Poll::Ready(step)
     }
 
-    fn fail(&mut self, fault: Fault) -> Frame<Bytes> {
-        self.state = State::Done;
-        Frame::trailers(fault_trailers(fault))
+    /// What comes of the agent after its `fin`: nothing but the end of its
+    /// request, or why it does not come to that.
+    fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        let result = match ready!(self.source.poll_next(cx)) {
+            Ok(Item::End(_)) => Ok(()),
+            Ok(Item::Message(bytes)) => match late_message(bytes) {
+                Late::Reset(frame) => Err(reasons::from_reset(&frame)),
+                _ => Err(reset("a frame came after the fin; dial again")),
+            },
+            Ok(Item::Data(_)) => Err(reset("data came after the fin; dial again")),
+            Err(error) => Err(broken(error)),
+        };
+        Poll::Ready(result)
     }
+
+    /// The end of the agent's direction, once it is known how it ends.
+    fn poll_down_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.state == State::Tail
+            && let Poll::Ready(result) = self.poll_tail(cx)
+        {
+            result?;
+            self.state = State::Ended;
+        }
+        let up = self.link.way(Direction::Up);
+        if !up.finished && up.over {
+            return Poll::Ready(Err(reset("the agent left before it took all that was sent")));
+        }
+        if up.finished && self.state == State::Ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// The end of the caller's direction: that of the other body, so that no
+    /// proxy takes the agent's request for done while it goes on.
+    fn poll_up_end(&self) -> Poll<Result<(), Fault>> {
+        let down = self.link.way(Direction::Down);
+        match (down.finished, down.over) {
+            (_, false) => Poll::Pending,
+            (true, true) => Poll::Ready(Ok(())),
+            (false, true) => {
+                Poll::Ready(Err(Fault::new(Reason::Cancelled, "the caller went away")))
+            }
+        }
+    }
+
+    fn end(&mut self, result: Result<(), Fault>) -> Frame<Bytes> {
+        self.state = State::Done;
+        self.link.over(self.direction);
+        Frame::trailers(result.map_or_else(fault_trailers, |()| ok_trailers()))
+    }
+}
+
+/// What it is to a caller that the agent's stream broke: the agent gave it up,
+/// or its connection is lost.
+fn broken(error: IncomingError) -> Fault {
+    if was_lost(&error) {
+        Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
+            .caused_by(error)
+    } else {
+        reset("the agent's stream broke; dial again").caused_by(error)
+    }
+}
+
+fn was_lost(error: &IncomingError) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+            return h2.is_io() || h2.is_go_away();
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 impl Body for RelayBody {
@@ -97,7 +168,7 @@ impl Body for RelayBody {
             return Poll::Ready(None);
         }
         if let Some(fault) = this.link.watch(this.direction, cx) {
-            return Poll::Ready(Some(Ok(this.fail(fault))));
+            return Poll::Ready(Some(Ok(this.end(Err(fault)))));
         }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -106,21 +177,15 @@ impl Body for RelayBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.state == State::Tail {
-            return match (this.link.way(this.direction.other()), this.direction) {
-                (Way::Open, _) => Poll::Pending,
-                // A target that said all it had to say and left is no error to
-                // the caller; a caller that left before the answer is one to
-                // the agent.
-                (Way::Finished, _) | (Way::Gone, Direction::Down) => {
-                    this.state = State::Done;
-                    Poll::Ready(Some(Ok(Frame::trailers(ok_trailers()))))
-                }
-                (Way::Gone, Direction::Up) => {
-                    let fault = Fault::new(Reason::Cancelled, "the caller went away");
-                    Poll::Ready(Some(Ok(this.fail(fault))))
-                }
-            };
+        if this.state != State::Copying {
+            let result = ready!(match this.direction {
+                Direction::Down => this.poll_down_end(cx),
+                Direction::Up => this.poll_up_end(),
+            });
+            if let Err(fault) = &result {
+                this.link.abort(fault.clone());
+            }
+            return Poll::Ready(Some(Ok(this.end(result))));
         }
         match ready!(this.poll_source(cx)) {
             Step::Frame(bytes) => {
@@ -130,12 +195,12 @@ impl Body for RelayBody {
             }
             Step::Fin => {
                 this.state = State::Tail;
-                this.link.set_way(this.direction, Way::Finished);
+                this.link.finished(this.direction);
                 Poll::Ready(Some(Ok(Frame::data(encode::FIN))))
             }
             Step::Fail(fault) => {
                 this.link.abort(fault.clone());
-                Poll::Ready(Some(Ok(this.fail(fault))))
+                Poll::Ready(Some(Ok(this.end(Err(fault)))))
             }
         }
     }
@@ -149,6 +214,10 @@ impl Drop for RelayBody {
     /// The receiver went away. Its direction is over; the other one finds out
     /// from its own source or, when that is done, from the link.
     fn drop(&mut self) {
-        self.link.set_way(self.direction, Way::Gone);
+        self.link.over(self.direction);
     }
 }
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;

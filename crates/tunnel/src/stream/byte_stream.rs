@@ -20,7 +20,48 @@ pub(crate) struct ByteStream {
     unread: Bytes,
     end: Option<End>,
     pipe: Arc<Pipe>,
-    leftover: Option<oneshot::Sender<Incoming>>,
+    returning: Option<Returning>,
+}
+
+/// What is left of the incoming direction of a stream that was dropped.
+#[derive(Debug)]
+pub(crate) struct Leftover {
+    pub(crate) incoming: Incoming,
+    pub(crate) read: Read,
+}
+
+/// How far a stream was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// To the other side's fin.
+    All,
+    /// All that had been taken off the stream; more may come.
+    SoFar,
+    /// Bytes were taken off the stream that nobody read.
+    NotAll,
+}
+
+/// Whom to tell how a stream was read.
+pub(crate) struct Returning {
+    leftover: oneshot::Sender<Leftover>,
+    at_fin: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Returning {
+    /// `leftover` gets what is left when the stream is dropped; `at_fin` is
+    /// called once it was read to the other side's fin.
+    pub(crate) fn new(
+        leftover: oneshot::Sender<Leftover>,
+        at_fin: impl FnOnce() + Send + Sync + 'static,
+    ) -> Self {
+        Self { leftover, at_fin: Some(Box::new(at_fin)) }
+    }
+}
+
+impl std::fmt::Debug for Returning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Returning")
+    }
 }
 
 #[derive(Debug)]
@@ -31,20 +72,20 @@ enum End {
 
 impl ByteStream {
     pub(crate) fn new(incoming: Incoming, unread: Bytes, pipe: Arc<Pipe>) -> Self {
-        Self { incoming: Some(incoming), unread, end: None, pipe, leftover: None }
+        Self { incoming: Some(incoming), unread, end: None, pipe, returning: None }
     }
 
     /// As [`ByteStream::new`]; what is left of the incoming direction when the
-    /// stream is dropped goes to `leftover`. As long as somebody holds it, HTTP/2
+    /// stream is dropped goes where `returning` says. As long as somebody holds it, HTTP/2
     /// does not reset the stream, and what was written still leaves.
     pub(crate) fn returning(
         incoming: Incoming,
         unread: Bytes,
         pipe: Arc<Pipe>,
-        leftover: oneshot::Sender<Incoming>,
+        returning: Returning,
     ) -> Self {
         let mut stream = Self::new(incoming, unread, pipe);
-        stream.leftover = Some(leftover);
+        stream.returning = Some(returning);
         stream
     }
 
@@ -72,7 +113,13 @@ impl ByteStream {
             match ready!(incoming.poll_next(cx)) {
                 Ok(Item::Data(bytes)) => self.unread = bytes,
                 Ok(Item::Message(bytes)) => match late_message(bytes) {
-                    Late::Fin => self.end = Some(End::Fin),
+                    Late::Fin => {
+                        self.end = Some(End::Fin);
+                        if let Some(at_fin) = self.returning.as_mut().and_then(|r| r.at_fin.take())
+                        {
+                            at_fin();
+                        }
+                    }
                     Late::Data(bytes) => self.unread = bytes,
                     Late::Reset(frame) => {
                         self.fail(crate::reasons::from_reset(&frame));
@@ -132,8 +179,13 @@ impl ByteStream {
 impl Drop for ByteStream {
     fn drop(&mut self) {
         self.pipe.close();
-        if let (Some(leftover), Some(incoming)) = (self.leftover.take(), self.incoming.take()) {
-            let _ = leftover.send(incoming);
+        if let (Some(returning), Some(incoming)) = (self.returning.take(), self.incoming.take()) {
+            let read = match self.end {
+                Some(_) => Read::All,
+                None if self.unread.is_empty() => Read::SoFar,
+                None => Read::NotAll,
+            };
+            let _ = returning.leftover.send(Leftover { incoming, read });
         }
     }
 }

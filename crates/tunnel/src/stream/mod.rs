@@ -5,8 +5,8 @@ mod incoming;
 mod pipe;
 mod socket;
 
-pub(crate) use byte_stream::{ByteStream, byte_stream_io};
-pub(crate) use incoming::{Incoming, Item, Late, late_message};
+pub(crate) use byte_stream::{ByteStream, Leftover, Read, Returning, byte_stream_io};
+pub(crate) use incoming::{Incoming, IncomingError, Item, Late, late_message};
 pub(crate) use pipe::{Pipe, Take};
 pub(crate) use socket::SocketReader;
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
+use tonic::codegen::Body as _;
 use tonic::{Request, Response, Status, Streaming};
 use tower::service_fn;
 use wolfpack_proto::sandbox::v1::desktop_service_server::{DesktopService, DesktopServiceServer};
@@ -236,7 +238,13 @@ impl Upstream {
             "tunnel-broker" => builder.add_service(DialServiceServer::new(Dials(seen.clone()))),
             "registry" => builder.add_raw(
                 "/wolfpack.registry.v1.IdentityService/JoinWolf",
-                service_fn(|_: http::Request<Body>| async {
+                service_fn(|request: http::Request<Body>| async {
+                    // The token is in the message.
+                    let mut message = request.into_body();
+                    while let Some(Ok(_)) =
+                        poll_fn(|cx| Pin::new(&mut message).poll_frame(cx)).await
+                    {
+                    }
                     let fault = Fault::new(Reason::JoinTokenInvalid, "the token is spent");
                     Ok::<_, Infallible>(to_status(fault).into_http::<Body>())
                 }),

@@ -235,6 +235,7 @@ async fn a_wolf_that_never_registered_leaves_a_tombstone_that_watchers_see() {
             poll: Duration::from_millis(10),
             queue: 8,
             bookmark: Duration::from_secs(1),
+            blind: Duration::from_secs(60),
         };
         let feed = Feed::open(Wolves(store.clone()), bounds).await.unwrap();
         let before = store.current_revision(WOLVES).await.unwrap();

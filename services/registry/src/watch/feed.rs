@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::process::BoxError;
 use wolfpack_types::{Fault, Reason};
@@ -63,6 +64,14 @@ pub(crate) struct FeedConfig {
     pub(crate) queue: usize,
     /// How long a watch may be without a message.
     pub(crate) bookmark: Duration,
+    /// How long the rows may stay unread before what is known of them is too
+    /// old to be told.
+    pub(crate) blind: Duration,
+}
+
+/// A few polls, and never so short that a loaded machine misses them.
+pub(crate) fn blind_after(poll: Duration) -> Duration {
+    poll.saturating_mul(5).max(Duration::from_secs(5))
 }
 
 /// See the module.
@@ -72,6 +81,8 @@ pub(crate) struct Feed<S: Source> {
     state: Mutex<State<S::Row>>,
     wake: Notify,
     seen: watch::Sender<i64>,
+    /// When the rows were read the last time that it worked.
+    read_at: Mutex<Instant>,
 }
 
 struct State<T> {
@@ -109,6 +120,7 @@ impl<S: Source> Feed<S> {
             state: Mutex::new(state),
             wake: Notify::new(),
             seen: watch::channel(0).0,
+            read_at: Mutex::new(Instant::now()),
         };
         feed.read().await?;
         Ok(Arc::new(feed))
@@ -163,8 +175,23 @@ impl<S: Source> Feed<S> {
         queue.is_empty().then_some(state.revision)
     }
 
+    /// Resolves once the rows could not be read for so long that nobody may
+    /// be told any more that there is nothing new.
+    pub(super) async fn blind(&self) -> Fault {
+        loop {
+            let end = *self.read_at.lock() + self.config.blind;
+            if Instant::now() >= end {
+                return blind();
+            }
+            tokio::time::sleep_until(end).await;
+        }
+    }
+
     /// Begins a watch; a resume revision of zero asks for everything.
     pub(super) async fn subscribe(&self, resume: i64) -> Result<Subscription<S::Row>, Fault> {
+        if self.read_at.lock().elapsed() >= self.config.blind {
+            return Err(blind());
+        }
         let current = self.source.current().await.map_err(Fault::from)?;
         if resume > 0 {
             let floor = self.source.floor().await.map_err(Fault::from)?;
@@ -199,9 +226,12 @@ impl<S: Source> Feed<S> {
     }
 
     async fn read(&self) -> Result<(), store::Error> {
+        // What is read is as old as the question.
+        let asked = Instant::now();
         let after = self.state.lock().revision;
         let current = self.source.current().await?;
         if current <= after {
+            *self.read_at.lock() = asked;
             return Ok(());
         }
         // Whatever has a revision up to `current` was committed before that was
@@ -221,6 +251,7 @@ impl<S: Source> Feed<S> {
         state.revision = state.revision.max(current);
         let revision = state.revision;
         drop(state);
+        *self.read_at.lock() = asked;
         self.seen.send_replace(revision);
         Ok(())
     }
@@ -237,6 +268,16 @@ impl<S: Source> Feed<S> {
         });
         Ok(before - state.rows.len())
     }
+}
+
+fn blind() -> Fault {
+    Fault::new(
+        Reason::DependencyUnavailable,
+        "the database was not to be read for some time, so there may be changes that are not \
+         known here; watch again from the last revision you have",
+    )
+    .with("dependency", "database")
+    .retry_in(Duration::from_secs(1))
 }
 
 impl<T> Watcher<T> {

@@ -48,10 +48,11 @@ struct Run<S: Source, F> {
 impl<M: Send + 'static> WatchStream<M> {
     /// Begins a watch of a feed. `message` makes a message of an event, or
     /// none when the watcher may not see it; an error ends the stream. The
-    /// stream ends with `WATCHER_TOO_SLOW` when the queue overflows.
+    /// stream ends with `WATCHER_TOO_SLOW` when the queue overflows, and with
+    /// `DEPENDENCY_UNAVAILABLE` when the feed cannot read.
     ///
     /// # Errors
-    /// `REVISION_COMPACTED`.
+    /// `REVISION_COMPACTED`; `DEPENDENCY_UNAVAILABLE` while the feed cannot read.
     pub(crate) async fn begin<S, F>(
         feed: Arc<Feed<S>>,
         resume: i64,
@@ -103,10 +104,13 @@ where
         }
         let idle: Duration = self.feed.config().bookmark;
         loop {
-            match tokio::time::timeout(idle, self.subscription.queue.recv()).await {
-                Ok(Some(change)) => return Ok(Event::Change(change)),
-                Ok(None) => return Err(too_slow()),
-                Err(_) => {
+            tokio::select! {
+                biased;
+                change = self.subscription.queue.recv() => {
+                    return change.map(Event::Change).ok_or_else(too_slow);
+                }
+                fault = self.feed.blind() => return Err(fault),
+                () = tokio::time::sleep(idle) => {
                     if let Some(revision) = self.feed.settled(&self.subscription.queue) {
                         return Ok(Event::Bookmark { revision, snapshot_complete: false });
                     }

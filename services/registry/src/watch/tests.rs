@@ -1,6 +1,7 @@
 //! Feeds over rows that the test writes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -8,19 +9,35 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use wolfpack_rpc::error::from_status;
-use wolfpack_types::Reason;
+use wolfpack_types::{Fault, Reason};
 
 use super::*;
 use crate::store;
 
 #[derive(Clone, Default)]
-struct Rows(Arc<Mutex<Vec<(String, i64, bool)>>>, Arc<Mutex<i64>>);
+struct Rows(Arc<Mutex<Vec<(String, i64, bool)>>>, Arc<Mutex<i64>>, Arc<AtomicU8>);
+
+/// How a store can be: well, refusing, or never answering.
+const FAILS: u8 = 1;
+const HANGS: u8 = 2;
 
 impl Rows {
     fn put(&self, key: &str, revision: i64, deleted: bool) {
         let mut rows = self.0.lock();
         rows.retain(|(other, ..)| other != key);
         rows.push((key.to_owned(), revision, deleted));
+    }
+
+    fn turn(&self, how: u8) {
+        self.2.store(how, Ordering::SeqCst);
+    }
+
+    async fn answers(&self) -> Result<(), store::Error> {
+        match self.2.load(Ordering::SeqCst) {
+            FAILS => Err(Fault::new(Reason::DependencyUnavailable, "the test broke it").into()),
+            HANGS => std::future::pending().await,
+            _ => Ok(()),
+        }
     }
 }
 
@@ -29,6 +46,7 @@ impl Source for Rows {
     type Row = ();
 
     async fn current(&self) -> Result<i64, store::Error> {
+        self.answers().await?;
         Ok(self.0.lock().iter().map(|row| row.1).max().unwrap_or(0))
     }
 
@@ -51,14 +69,34 @@ impl Source for Rows {
     }
 }
 
-const BOUNDS: FeedConfig =
-    FeedConfig { poll: Duration::from_millis(5), queue: 3, bookmark: Duration::from_millis(50) };
+const BOUNDS: FeedConfig = FeedConfig {
+    poll: Duration::from_millis(5),
+    queue: 3,
+    bookmark: Duration::from_millis(50),
+    blind: Duration::from_secs(60),
+};
 
 async fn feed(rows: &Rows) -> (Arc<Feed<Rows>>, CancellationToken) {
     let feed = Feed::open(rows.clone(), BOUNDS).await.unwrap();
     let token = CancellationToken::new();
     let (running, stop) = (Arc::clone(&feed), token.clone());
     tokio::spawn(async move { running.run(stop).await.unwrap() });
+    (feed, token)
+}
+
+/// A feed that is started again when it fails, and is soon blind.
+async fn frail_feed(rows: &Rows) -> (Arc<Feed<Rows>>, CancellationToken) {
+    let bounds = FeedConfig { blind: Duration::from_secs(1), ..BOUNDS };
+    let feed = Feed::open(rows.clone(), bounds).await.unwrap();
+    let token = CancellationToken::new();
+    let (running, stop) = (Arc::clone(&feed), token.clone());
+    tokio::spawn(async move {
+        while !stop.is_cancelled() {
+            // As the supervisor has it: again, and each attempt ends.
+            let run = running.run(stop.clone());
+            let _ = tokio::time::timeout(Duration::from_millis(50), run).await;
+        }
+    });
     (feed, token)
 }
 
@@ -168,4 +206,46 @@ async fn what_is_over_is_forgotten() {
     assert_eq!(feed.forget().await.unwrap(), 1);
     assert!(feed.get("over").is_none() && feed.get("stays").is_some());
     token.cancel();
+}
+
+#[tokio::test]
+async fn a_feed_that_cannot_read_says_so_and_does_not_call_it_silence() {
+    for how in [FAILS, HANGS] {
+        let rows = Rows::default();
+        rows.put("a", 1, false);
+        let (feed, token) = frail_feed(&rows).await;
+        let mut stream = watch(&feed, 0).await.unwrap();
+        assert_eq!([next(&mut stream).await, next(&mut stream).await], ["a@1", "=1"]);
+        rows.turn(how);
+        // Marks may still come while what is known is fresh.
+        let end = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                match stream.next().await.expect("it ends with a reason") {
+                    Ok(mark) => assert_eq!(mark, ".1"),
+                    Err(status) => break from_status(&status),
+                }
+            }
+        });
+        let end = end.await.expect("not told for ever that nothing is new");
+        assert_eq!(end.reason, Reason::DependencyUnavailable);
+        assert!(end.retry_after.is_some());
+        assert!(stream.next().await.is_none());
+        assert_eq!(watch(&feed, 1).await.err(), Some(Reason::DependencyUnavailable));
+        // It sees again, and what was missed is told.
+        rows.put("b", 2, false);
+        rows.turn(0);
+        let mut again = tokio::time::timeout(Duration::from_secs(30), async {
+            loop {
+                match watch(&feed, 1).await {
+                    Ok(stream) => break stream,
+                    Err(reason) => assert_eq!(reason, Reason::DependencyUnavailable),
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .expect("a feed that reads again is watched again");
+        assert_eq!([next(&mut again).await, next(&mut again).await], ["b@2", "=2"]);
+        token.cancel();
+    }
 }

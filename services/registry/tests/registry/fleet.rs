@@ -37,6 +37,7 @@ pub(crate) struct Fleet {
     pub(crate) broker: Broker,
     pub(crate) address: String,
     pub(crate) admin: Member,
+    interval: Duration,
 }
 
 /// Where a replica listens.
@@ -59,8 +60,17 @@ where
     F: Fn(Fleet) -> Fut,
     Fut: Future<Output = Fleet>,
 {
+    each_beating(INTERVAL, test).await;
+}
+
+/// The same where wolves beat this often.
+pub(crate) async fn each_beating<F, Fut>(interval: Duration, test: F)
+where
+    F: Fn(Fleet) -> Fut,
+    Fut: Future<Output = Fleet>,
+{
     for database in TestDatabase::all() {
-        test(Fleet::start(database).await).await.stop().await;
+        test(Fleet::start(database, interval).await).await.stop().await;
     }
 }
 
@@ -117,7 +127,7 @@ fn files(folder: &Path, name: &str, certificate: &str, key: &str, roots: &str) -
 }
 
 impl Fleet {
-    async fn start(database: TestDatabase) -> Self {
+    async fn start(database: TestDatabase, interval: Duration) -> Self {
         install_crypto_provider();
         let folder = tempfile::tempdir().unwrap();
         let ca = CertificateAuthority::create_or_load(&folder.path().join("data/ca")).unwrap();
@@ -125,7 +135,8 @@ impl Fleet {
         let tls = issue(&ca, folder.path(), "tunnel-broker");
         let (broker, broker_address) = Broker::start(&context, tls).await;
         let tls = issue(&ca, folder.path(), "registry");
-        let config = config(folder.path(), &database, Some(tls));
+        let mut config = config(folder.path(), &database, Some(tls));
+        config.heartbeat.interval = interval;
         let mut app = App::build(config, context.clone()).await.unwrap();
         app.set_tunnel_broker(PeerConfig::at(broker_address));
         let first = app.bootstrap().await.unwrap().expect("the first start");
@@ -137,7 +148,7 @@ impl Fleet {
         };
         let address = format!("https://{}", app.addresses().grpc);
         context.supervisor.spawn_essential("registry", app.run());
-        Self { folder, database, context, ca, broker, address, admin }
+        Self { folder, database, context, ca, broker, address, admin, interval }
     }
 
     /// Another registry on the same database, CA and pepper.
@@ -146,7 +157,8 @@ impl Fleet {
         let issued = self.ca.issue_service("registry", &[], &[]).unwrap();
         write_public(&tls.certificate_file, issued.certificate_pem.as_bytes()).unwrap();
         write_private(&tls.key_file, issued.key_pem.as_bytes()).unwrap();
-        let config = config(self.folder.path(), &self.database, Some(tls));
+        let mut config = config(self.folder.path(), &self.database, Some(tls));
+        config.heartbeat.interval = self.interval;
         let app = App::build(config, self.context.clone()).await.unwrap();
         assert!(app.bootstrap().await.unwrap().is_none());
         let address = format!("https://{}", app.addresses().grpc);
@@ -228,7 +240,8 @@ impl Fleet {
         let key = KeyPair::generate().unwrap();
         let joined = join_with(&self.nobody(), &token, csr(&key)).await.unwrap();
         let id = WolfId::from_name(&joined.wolf).unwrap();
-        Joined { id, channel: self.wolf(&joined.certificate_chain, &key), key, answer: joined }
+        let channel = self.wolf(&joined.certificate_chain, &key);
+        Joined { id, channel, key, answer: joined, interval: self.interval }
     }
 
     pub(crate) async fn state(&self, wolf: &WolfId) -> WolfState {
@@ -290,6 +303,7 @@ pub(crate) struct Joined {
     pub(crate) channel: RpcChannel,
     pub(crate) key: KeyPair,
     pub(crate) answer: JoinWolfResponse,
+    interval: Duration,
 }
 
 impl Joined {
@@ -299,12 +313,13 @@ impl Joined {
 
     pub(crate) async fn register(&self, instance: &str) -> Result<Wolf, Status> {
         let answer = self.client().register_wolf(registration(instance)).await?.into_inner();
-        assert_eq!(Duration::try_from(answer.heartbeat_interval.unwrap()).unwrap(), INTERVAL);
+        let told = Duration::try_from(answer.heartbeat_interval.unwrap()).unwrap();
+        assert_eq!(told, self.interval);
         Ok(answer.wolf.unwrap())
     }
 
     pub(crate) async fn heart(&self, instance: &str) -> Heart {
-        Heart::of(&self.channel, instance).await
+        Heart { interval: self.interval, ..Heart::of(&self.channel, instance).await }
     }
 }
 
@@ -325,6 +340,7 @@ pub(crate) fn registration(instance: &str) -> RegisterWolfRequest {
 /// An open heartbeat stream.
 pub(crate) struct Heart {
     instance: String,
+    interval: Duration,
     sequence: u64,
     beats: mpsc::Sender<HeartbeatRequest>,
     answers: Streaming<HeartbeatResponse>,
@@ -335,7 +351,7 @@ impl Heart {
         let (beats, queue) = mpsc::channel(8);
         let mut client = Wolves::new(channel.without_deadline());
         let answers = client.heartbeat(ReceiverStream::new(queue)).await.unwrap().into_inner();
-        Self { instance: instance.to_owned(), sequence: 0, beats, answers }
+        Self { instance: instance.to_owned(), interval: INTERVAL, sequence: 0, beats, answers }
     }
 
     pub(crate) async fn beat(&mut self, engine_fault: &str) -> Result<WolfState, Status> {
@@ -362,7 +378,7 @@ impl Heart {
         let _ = self.beats.send(beat).await;
         let answer = self.answer().await?;
         assert_eq!(answer.sequence, self.sequence);
-        assert_eq!(Duration::try_from(answer.interval.unwrap()).unwrap(), INTERVAL);
+        assert_eq!(Duration::try_from(answer.interval.unwrap()).unwrap(), self.interval);
         Ok(answer.state())
     }
 
@@ -378,7 +394,7 @@ impl Heart {
                 if let Err(status) = self.beat("").await {
                     return status;
                 }
-                tokio::time::sleep(INTERVAL / 8).await;
+                tokio::time::sleep(self.interval / 8).await;
             }
         })
     }

@@ -4,6 +4,7 @@
 
 mod access;
 mod broker;
+mod crowd;
 mod fleet;
 mod identity;
 mod joining;

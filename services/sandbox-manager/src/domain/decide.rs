@@ -2,8 +2,9 @@
 
 use wolfpack_types::{Reason, SandboxState};
 
+use crate::domain::boot::{Boot, Exit, Failure, GiveUp, ReleaseAs};
 use crate::domain::facts::{AgentFact, ContainerFact, Facts, WolfFact};
-use crate::domain::record::{Boot, Exit, Failure, GiveUp, Record, ReleaseAs};
+use crate::domain::record::Record;
 use crate::domain::step::Step;
 
 /// What to do next for a sandbox with this row, given what is seen.
@@ -74,7 +75,14 @@ fn on_wolf(state: SandboxState, boot: &Boot, facts: &Facts) -> Step {
         };
     }
     if !boot.confirmed {
-        return Step::Confirm;
+        return if facts.overdue {
+            Step::Fail(Failure::new(
+                Reason::StartTimeout,
+                "the scheduler did not bind its reservation in time; create it again when the scheduler answers",
+            ))
+        } else {
+            Step::Confirm
+        };
     }
     if !pulling && facts.container == ContainerFact::Absent {
         return Step::Fail(container_gone(boot));
@@ -137,7 +145,9 @@ fn clear_away(record: &Record, facts: &Facts) -> Option<Step> {
 }
 
 fn exited(exit: Exit) -> Failure {
-    let (reason, message) = if exit.out_of_memory {
+    let (reason, message) = if let Some(reason) = exit.ended_for {
+        (reason, ended_by_wolf(reason))
+    } else if exit.out_of_memory {
         (
             Reason::SandboxOutOfMemory,
             "the kernel ended it for lack of memory; ask for more".to_owned(),
@@ -153,6 +163,17 @@ fn exited(exit: Exit) -> Failure {
         (Reason::SandboxExited, "its main process ended".to_owned())
     };
     Failure { reason, message, exit_code: exit.code }
+}
+
+/// What its wolf ended it for, and what to do.
+fn ended_by_wolf(reason: Reason) -> String {
+    match reason {
+        Reason::SandboxDiskExceeded => {
+            "its wolf ended it for what it wrote to the disk; ask for more disk, or write less"
+                .to_owned()
+        }
+        other => format!("its wolf ended it: {}", other.summary()),
+    }
 }
 
 fn container_gone(boot: &Boot) -> Failure {
@@ -219,16 +240,42 @@ mod tests {
     }
 
     #[test]
+    fn a_reservation_that_is_not_bound_in_time_fails_it() {
+        let mut record = placed();
+        record.admitted(false, now()).unwrap();
+        let late = Facts { overdue: true, ..facts() };
+        for state in [SandboxState::Pulling, SandboxState::Starting] {
+            assert_eq!(record.state, state);
+            assert_eq!(decide(&record, &facts()), Step::Confirm);
+            let Step::Fail(failure) = decide(&record, &late) else { panic!("must fail: {state}") };
+            assert_eq!(failure.reason, Reason::StartTimeout);
+            assert!(failure.message.contains("bind its reservation"), "{}", failure.message);
+            if state == SandboxState::Pulling {
+                record.started(now()).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn a_container_that_ended_fails_with_its_code_and_memory_has_its_own_reason() {
         for (out_of_memory, reason) in
             [(false, Reason::SandboxExited), (true, Reason::SandboxOutOfMemory)]
         {
-            let exit = Exit { code: Some(137), out_of_memory, restarted: false };
+            let exit = Exit { code: Some(137), out_of_memory, restarted: false, ended_for: None };
             let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
             let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
             assert_eq!((failure.reason, failure.exit_code), (reason, Some(137)));
         }
-        let exit = Exit { code: Some(137), out_of_memory: false, restarted: true };
+        // What the wolf did it for counts, whatever the kernel says beside.
+        for out_of_memory in [false, true] {
+            let ended_for = Some(Reason::SandboxDiskExceeded);
+            let exit = Exit { code: Some(137), out_of_memory, restarted: false, ended_for };
+            let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
+            let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
+            assert_eq!(failure.reason, Reason::SandboxDiskExceeded);
+            assert!(failure.message.contains("more disk"), "{}", failure.message);
+        }
+        let exit = Exit { code: Some(137), out_of_memory: false, restarted: true, ended_for: None };
         let seen = Facts { container: ContainerFact::Exited(exit), ..facts() };
         let Step::Fail(failure) = decide(&running(), &seen) else { panic!("must fail") };
         assert!(failure.message.contains("restarted"), "{}", failure.message);

@@ -1,6 +1,6 @@
 //! What is seen of a sandbox outside its row, at one moment.
 
-use crate::domain::record::Exit;
+use crate::domain::boot::Exit;
 
 /// The wolf a sandbox was placed on, as the registry sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -93,6 +93,29 @@ proptest! {
     }
 
     #[test]
+    fn what_takes_too_long_ends_though_nothing_is_ever_bound(story in story()) {
+        let mut world = play(&story);
+        world.happen(Happening::WolfBack);
+        world.binds = false;
+        for _ in 0..50 {
+            world.turn(Luck::Fine);
+        }
+        for _ in 0..50 {
+            world.happen(Happening::Overdue);
+            if !world.turn(Luck::Fine) {
+                break;
+            }
+        }
+        let state = world.record.state;
+        prop_assert!(state.is_settled(), "stands in {state}: {:?}", world.record.boot);
+        if state == SandboxState::Failed {
+            prop_assert!(world.record.reason.is_some() && !world.record.message.is_empty());
+            world.sweep();
+            assert_nothing_left(&world);
+        }
+    }
+
+    #[test]
     fn delete_always_ends_and_leaves_nothing(story in story()) {
         let mut world = play(&story);
         world.happen(Happening::Delete);

@@ -2,7 +2,7 @@
 
 use wolfpack_types::SandboxState;
 
-use crate::domain::record::{Failure, GiveUp, ReleaseAs};
+use crate::domain::boot::{Failure, GiveUp, ReleaseAs};
 
 /// The next step. Marks only change the row; the others act on the world and
 /// must be safe to repeat, since a crash may come between the act and the row.

@@ -59,6 +59,8 @@ pub(super) struct World {
     pub(super) valid_tokens: Vec<ExecutionId>,
     pub(super) agent_ready: bool,
     pub(super) overdue: bool,
+    /// Whether the scheduler binds reservations.
+    pub(super) binds: bool,
     last: SandboxState,
 }
 
@@ -76,6 +78,7 @@ impl World {
             valid_tokens: Vec::new(),
             agent_ready: false,
             overdue: false,
+            binds: true,
             last: SandboxState::Pending,
         }
     }
@@ -92,6 +95,7 @@ impl World {
                     code: Some(1),
                     out_of_memory: false,
                     restarted: false,
+                    ended_for: None,
                 }),
                 None => ContainerFact::Absent,
             }
@@ -184,7 +188,7 @@ impl World {
                 }
             }
             Step::CreateOnWolf if self.reachable() && effect => self.create(),
-            Step::Confirm if effect => {
+            Step::Confirm if effect && self.binds => {
                 let boot = self.record.boot.as_ref().unwrap();
                 let held = self.reservations.iter_mut().find(|it| it.id == boot.reservation);
                 if let Some(held) = held.filter(|it| it.live) {
@@ -248,7 +252,9 @@ impl World {
                 running: true,
             });
         }
-        let bound = self.reservations.iter_mut().find(|it| it.id == boot.reservation && it.live);
+        let binds = self.binds;
+        let bound =
+            self.reservations.iter_mut().find(|it| binds && it.id == boot.reservation && it.live);
         let confirmed = bound.is_some();
         if let Some(held) = bound {
             held.bound = true;

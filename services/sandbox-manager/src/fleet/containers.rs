@@ -12,7 +12,7 @@ use wolfpack_proto::agent::v1::{
 };
 use wolfpack_rpc::error::from_status;
 use wolfpack_runtime::{BoxError, Supervisor};
-use wolfpack_types::{ExecutionId, Fault, SandboxId, WolfId};
+use wolfpack_types::{ExecutionId, Fault, Reason, SandboxId, WolfId};
 
 use crate::domain::{ContainerFact, Exit};
 use crate::fleet::{Sweep, Tunnels};
@@ -281,7 +281,8 @@ pub(crate) fn fact_of(status: &ContainerStatus) -> ContainerFact {
         ContainerState::Exited => ContainerFact::Exited(Exit {
             code: status.exit_code,
             out_of_memory: status.out_of_memory,
-            restarted: !status.message.is_empty(),
+            restarted: status.reason.is_empty() && !status.message.is_empty(),
+            ended_for: Reason::parse(&status.reason),
         }),
     }
 }

@@ -8,7 +8,7 @@ use rand::Rng as _;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tracing::Instrument as _;
 use wolfpack_runtime::{Supervisor, trace_context};
-use wolfpack_types::{Fault, SandboxId, SandboxState, WolfId};
+use wolfpack_types::{Fault, SandboxId, SandboxState};
 
 use crate::config::ReconcileConfig;
 use crate::domain::{Step, decide};
@@ -19,7 +19,8 @@ use crate::peers::Peers;
 use crate::reach::Reach;
 use crate::reconcile::session::Session;
 use crate::reconcile::trouble::Trouble;
-use crate::reconcile::{Queue, observe};
+use crate::reconcile::turns::Turn;
+use crate::reconcile::{ChangedWolves, LongTurns, Queue, observe};
 use crate::store::Sandboxes;
 
 /// First pause after a step that failed.
@@ -53,8 +54,16 @@ pub(crate) struct Reconciler {
     pub(crate) supervisor: Supervisor,
     pub(crate) starts: Semaphore,
     pub(crate) ends: Semaphore,
+    pub(crate) long: LongTurns,
     /// Every row is to be looked at now.
     pub(crate) all: Notify,
+    pub(crate) changed: ChangedWolves,
+}
+
+/// Leave to do a step, until it is dropped.
+enum Permit<'a> {
+    Short(#[expect(dead_code, reason = "held")] Option<SemaphorePermit<'a>>),
+    Long(#[expect(dead_code, reason = "held")] Option<Turn>),
 }
 
 /// Frees a sandbox's place in the queue when its task ends by a panic.
@@ -77,18 +86,6 @@ impl Reconciler {
     pub(super) fn look_at(self: &Arc<Self>, id: SandboxId, poke: Arc<Notify>) {
         let this = Arc::clone(self);
         self.supervisor.spawn("manager.reconcile", async move { this.drive(&id, &poke).await });
-    }
-
-    /// Wakes all that a wolf concerns and that have something to do.
-    pub(super) fn wolf_changed(self: &Arc<Self>, wolf: WolfId) {
-        let this = Arc::clone(self);
-        self.supervisor.spawn("manager.wolf_changed", async move {
-            match this.sandboxes.concerned_by(&wolf).await {
-                Ok(rows) => this.wake_those_in_need(&rows),
-                // The next resync looks at them.
-                Err(error) => tracing::warn!(%wolf, %error, "its sandboxes cannot be read"),
-            }
-        });
     }
 
     async fn drive(&self, id: &SandboxId, poke: &Notify) {
@@ -190,21 +187,15 @@ impl Reconciler {
 
     /// One step.
     async fn step(&self, session: &mut Session, poke: &Notify) -> Result<Next, Trouble> {
-        let base = observe::base(
-            &session.row,
-            &self.config,
-            session.now(),
-            session.agent_ready,
-            session.reservation_ended,
-        );
-        let facts = observe::look(&self.fleet, &session.row, base).await;
-        let step = decide(session.record(), &facts);
+        let step = self.decide(session).await;
         if step.is_idle() || session.is_anothers() {
             return Ok(Next::Idle);
         }
         // First the permit: a row that is owned already would be held in vain,
         // and perhaps no longer, once it is this one's turn.
-        let _permit = self.permit(&step, session.record().state).await;
+        let Some(_permit) = self.permit(session, &step, poke).await? else {
+            return Ok(Next::Again);
+        };
         if !session.own().await? {
             return Ok(Next::Idle);
         }
@@ -235,12 +226,67 @@ impl Reconciler {
         done
     }
 
-    /// A turn for a step that ends soon. What waits for a wolf, an image or an
-    /// agent takes none, or a few that hang would keep all others waiting.
-    async fn permit(&self, step: &Step, state: SandboxState) -> Option<SemaphorePermit<'_>> {
-        if matches!(step, Step::CreateOnWolf | Step::AwaitAgent | Step::Remove) {
-            return None;
+    /// What to do now, by all that can be seen.
+    async fn decide(&self, session: &Session) -> Step {
+        let base = observe::base(
+            &session.row,
+            &self.config,
+            session.now(),
+            session.agent_ready,
+            session.reservation_ended,
+        );
+        let facts = observe::look(&self.fleet, &session.row, base).await;
+        decide(session.record(), &facts)
+    }
+
+    /// Waits until it is the turn of a step. What waits for a wolf, an image or
+    /// an agent has turns of its own, or a few that hang would keep all others
+    /// waiting. `None` when another step is due meanwhile.
+    async fn permit(
+        &self,
+        session: &Session,
+        step: &Step,
+        poke: &Notify,
+    ) -> Result<Option<Permit<'_>>, Trouble> {
+        let turns = match step {
+            Step::CreateOnWolf => &self.long.creates,
+            Step::AwaitAgent => &self.long.agents,
+            Step::Remove => &self.long.removals,
+            _ => return Ok(Some(Permit::Short(self.short(session.record().state).await))),
+        };
+        let Some(boot) = session.record().boot.as_ref() else {
+            return Err(Self::invalid_answer("the row of a sandbox on a wolf"));
+        };
+        let turn = turns.take(&boot.wolf);
+        let over = async {
+            let left = observe::left(&session.row, &self.config, session.now());
+            match left.and_then(|left| left.to_std().ok()).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left).await,
+                // Without a limit, or with one that changed nothing when it was over.
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(turn, over);
+        loop {
+            tokio::select! {
+                biased;
+                turn = &mut turn => return Ok(Some(Permit::Long(turn))),
+                () = &mut over => return Ok(None),
+                // It may be deleted by now. If not, its place in the line stays.
+                () = poke.notified() => {
+                    if !session.is_current().await? {
+                        return Err(Trouble::Changed);
+                    }
+                    if self.decide(session).await != *step {
+                        return Ok(None);
+                    }
+                }
+            }
         }
+    }
+
+    /// A turn for a step that ends soon. The semaphores are never closed.
+    async fn short(&self, state: SandboxState) -> Option<SemaphorePermit<'_>> {
         let starting = matches!(
             state,
             SandboxState::Pending
@@ -248,7 +294,6 @@ impl Reconciler {
                 | SandboxState::Pulling
                 | SandboxState::Starting
         );
-        // Neither is ever closed.
         if starting { self.starts.acquire().await.ok() } else { self.ends.acquire().await.ok() }
     }
 

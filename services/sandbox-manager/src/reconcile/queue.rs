@@ -72,7 +72,7 @@ impl Queue {
     /// A wolf came, went or listed its containers: looks at all it concerns.
     pub(crate) fn wolf_changed(&self, wolf: WolfId) {
         if let Some(reconciler) = self.inner.reconciler.get().and_then(Weak::upgrade) {
-            reconciler.wolf_changed(wolf);
+            reconciler.changed.tell(wolf);
         }
     }
 

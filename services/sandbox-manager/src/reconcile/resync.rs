@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use wolfpack_types::WolfId;
 
 use crate::config::RetentionConfig;
 use crate::domain::decide;
@@ -28,8 +29,46 @@ impl Reconciler {
         }
     }
 
+    /// Looks at what each wolf that changed concerns, until the token is
+    /// cancelled.
+    pub(crate) async fn follow_wolves(&self, token: CancellationToken) {
+        loop {
+            let looked = async {
+                let wolves = self.changed.next().await;
+                self.look_at_those_on(&wolves).await
+            };
+            let looked = tokio::select! {
+                () = token.cancelled() => return,
+                looked = looked => looked,
+            };
+            if let Err(error) = looked {
+                // The next resync looks at them.
+                tracing::warn!(%error, "the sandboxes of wolves that changed cannot be read");
+            }
+        }
+    }
+
+    /// Wakes the sandboxes on these wolves, and those that look for any, where
+    /// there is something to do.
+    async fn look_at_those_on(&self, wolves: &[WolfId]) -> Result<(), Error> {
+        let mut after = String::new();
+        loop {
+            let rows = self.sandboxes.on_wolves(wolves, &after, BATCH).await?;
+            let Some(last) = rows.last() else { break };
+            after = last.id.to_string();
+            self.wake_those_in_need(&rows);
+        }
+        after.clear();
+        loop {
+            let rows = self.sandboxes.looking_for_a_wolf(&after, BATCH).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.id.to_string();
+            self.wake_those_in_need(&rows);
+        }
+    }
+
     /// Wakes the rows among these that have something to do here.
-    pub(super) fn wake_those_in_need(&self, rows: &[Sandbox]) {
+    fn wake_those_in_need(&self, rows: &[Sandbox]) {
         for row in rows.iter().filter(|row| self.needs_a_look(row)) {
             self.queue.wake(&row.id);
         }

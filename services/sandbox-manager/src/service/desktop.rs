@@ -88,7 +88,7 @@ impl Api {
         sandbox: &str,
     ) -> Result<(crate::reach::Route, Duration), Status> {
         caller.require(Role::Developer)?;
-        let route = self.running(caller, sandbox).await?;
+        let route = self.enter(caller, sandbox).await?;
         Ok((route, caller.remaining(DEADLINE)))
     }
 }

@@ -24,8 +24,6 @@ use super::Api;
 
 /// How long a caller may take to say what to run.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
-/// How long the end of the input waits for a cancel that looks like it.
-const CANCEL_SHOWS: Duration = Duration::from_millis(5);
 
 impl Api {
     /// Runs a program in a sandbox of the caller's project.
@@ -35,15 +33,15 @@ impl Api {
         mut input: Streaming<ExecRequest>,
     ) -> Result<BoxStream<'static, Result<ExecResponse, Status>>, Status> {
         let start = first(&mut input).await?;
-        let route = self.running(caller, &start.sandbox).await?;
+        let route = self.enter(caller, &start.sandbox).await?;
         // Cancelled when this future or the stream it answers is dropped.
         let token = CancellationToken::new();
-        let (held, ended) = (token.clone().drop_guard(), token.clone());
+        let held = token.clone().drop_guard();
         let (mut agent, via) = self.parts.reach.open(&route, token).await.map_err(to_status)?;
         let exec = start.exec.unwrap_or_default();
         let (broken, breaks) = oneshot::channel();
         let first = agent::ExecRequest { frame: Some(agent::exec_request::Frame::Start(exec)) };
-        let frames = stream::iter([first]).chain(inputs(input, broken, ended));
+        let frames = stream::iter([first]).chain(inputs(input, broken));
         // From here on nothing is repeated: the program may run already.
         let output = agent.exec(frames).await?.into_inner();
         Ok(outputs(output, breaks, via, held).boxed())
@@ -71,29 +69,21 @@ async fn first(input: &mut Streaming<ExecRequest>) -> Result<SandboxExecStart, S
 
 /// The caller's later messages as the agent takes them. The stream ends when
 /// the caller half-closes, and only then: when the caller breaks a rule or goes
-/// away, `broken` hears of it, or `ended` is cancelled, and the program must
-/// not mistake it for the end of its input.
+/// away, `broken` hears of it, and the program must not mistake it for the end
+/// of its input. A request that is cancelled is an error here and never an end:
+/// the server sees to that for every call.
 fn inputs(
     input: Streaming<ExecRequest>,
     broken: oneshot::Sender<Status>,
-    ended: CancellationToken,
 ) -> impl Stream<Item = agent::ExecRequest> + Send + 'static {
-    stream::unfold((input, Some(broken), ended), |(mut input, mut broken, ended)| async move {
+    stream::unfold((input, Some(broken)), |(mut input, mut broken)| async move {
         let status = match input.message().await {
             Ok(Some(message)) => match later(message) {
-                Ok(frame) => return Some((frame, (input, broken, ended))),
+                Ok(frame) => return Some((frame, (input, broken))),
                 Err(status) => status,
             },
             Err(status) => status,
-            Ok(None) => {
-                // The transport says the same when the caller cancels, and ends
-                // the answer at the same time.
-                let cancelled = tokio::time::timeout(CANCEL_SHOWS, ended.cancelled()).await;
-                if cancelled.is_err() {
-                    return None;
-                }
-                return std::future::pending().await;
-            }
+            Ok(None) => return None,
         };
         if let Some(broken) = broken.take() {
             let _ = broken.send(status);

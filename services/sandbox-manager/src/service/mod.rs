@@ -19,9 +19,9 @@ use std::time::Duration;
 use tonic::Status;
 use wolfpack_rpc::request::Caller;
 use wolfpack_rpc::to_status;
-use wolfpack_types::{Fault, Reason, SandboxId, SandboxState};
+use wolfpack_types::{DockerMode, Fault, Reason, Role, SandboxId, SandboxState};
 
-use crate::domain::Defaults;
+use crate::domain::{Defaults, docker_of};
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -61,9 +61,11 @@ impl Api {
         self.parts.sandboxes.get_in(project, &id).await.map_err(refuse)
     }
 
-    /// The way to the agent of a sandbox of the caller's project that runs.
-    async fn running(&self, caller: &Caller, name: &str) -> Result<Route, Status> {
+    /// The way into a sandbox of the caller's project that runs, to act in it or to see what is typed there. Asks for the
+    /// role that may make such a sandbox: in one that shares its wolf's engine everybody inside owns the wolf.
+    async fn enter(&self, caller: &Caller, name: &str) -> Result<Route, Status> {
         let sandbox = self.sandbox(caller, name).await?;
+        caller.require(role_inside(docker_of(&sandbox.asked.spec)))?;
         Self::route(&sandbox)
     }
 
@@ -93,6 +95,14 @@ impl Api {
                 "the sandbox is {state}, not running; watch it to see it run"
             ))),
         }
+    }
+}
+
+/// Who may make a sandbox of a docker mode, and act in it.
+fn role_inside(mode: DockerMode) -> Role {
+    match mode {
+        DockerMode::None | DockerMode::Nested => Role::Developer,
+        DockerMode::Shared => Role::Admin,
     }
 }
 

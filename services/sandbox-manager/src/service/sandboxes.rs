@@ -14,7 +14,7 @@ use wolfpack_rpc::{Caller, checked, to_status};
 use wolfpack_runtime::trace_context;
 use wolfpack_types::{DockerMode, Role, SandboxId, page};
 
-use super::{Api, answer, id_of, refuse};
+use super::{Api, answer, id_of, refuse, role_inside};
 use crate::domain::{Record, accept, docker_of};
 use crate::store::{Asked, ListQuery, Owner, Sandbox};
 
@@ -27,12 +27,8 @@ impl SandboxService for Api {
         request: Request<CreateSandboxRequest>,
     ) -> Result<Response<CreateSandboxResponse>, Status> {
         let (caller, mut message) = checked(request)?;
-        caller.require(Role::Developer)?;
         let spec = message.sandbox.as_ref().and_then(|it| it.spec.as_ref());
-        if spec.is_some_and(|spec| docker_of(spec) == DockerMode::Shared) {
-            // Whoever is in it owns the wolf.
-            caller.require(Role::Admin)?;
-        }
+        caller.require(role_inside(spec.map_or(DockerMode::None, docker_of)))?;
         let request_id = std::mem::take(&mut message.request_id);
         // All of the message but the id that names it.
         let body_hash = *blake3::hash(&message.encode_to_vec()).as_bytes();

@@ -10,7 +10,8 @@ use crate::reach::is_lost;
 
 impl Api {
     /// The wolf of this name, when the caller manages it: admins of its own
-    /// project, and platform admins. Another project's wolf is not there.
+    /// project; of one that serves every project, platform admins. Another
+    /// project's wolf is not there, as for whoever dials one.
     pub(super) async fn managed_wolf(&self, caller: &Caller, name: &str) -> Result<WolfId, Status> {
         caller.require(Role::Viewer)?;
         let Principal::User { project, role, platform_admin, .. } = &caller.principal else {
@@ -31,10 +32,10 @@ impl Api {
             }
             Err(status) => return Err(status),
         };
-        if *platform_admin {
-            return Ok(id);
-        }
         if wolf.project.is_empty() {
+            if *platform_admin {
+                return Ok(id);
+            }
             return Err(to_status(Fault::new(
                 Reason::CallerForbidden,
                 "the wolf serves every project: only platform admins look after it",

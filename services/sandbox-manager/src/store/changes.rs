@@ -106,8 +106,13 @@ impl Sandboxes {
 
     /// Forgets request ids that are older than `age`.
     pub(crate) async fn forget_requests(&self, age: Duration) -> Result<()> {
-        wolfpack_store::idempotency::sweep(self.conn(), age).await?;
-        Ok(())
+        self.tx(age, |tx, age| {
+            Box::pin(async move {
+                wolfpack_store::idempotency::sweep(tx.tx, age).await?;
+                Ok(())
+            })
+        })
+        .await
     }
 }
 

@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
     ColumnTrait as _, Condition, EntityTrait as _, Order, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    QuerySelect as _, Select, UpdateMany,
 };
+use wolfpack_store::Engine;
 use wolfpack_types::{Fault, ProjectId, Reason, SandboxId, SandboxState, WolfId};
 
 use super::entity::sandbox::{Column, Entity};
@@ -68,25 +69,38 @@ impl Sandboxes {
         epoch: i64,
         until: DateTime<Utc>,
     ) -> Result<bool> {
-        let changed = Entity::update_many()
+        let hold = Entity::update_many()
             .col_expr(Column::OwnerUntil, Expr::value(until.timestamp_micros()))
             .filter(Column::Id.eq(id.as_str()))
             .filter(Column::Owner.eq(holder))
-            .filter(Column::OwnerEpoch.eq(epoch))
-            .exec(self.conn())
-            .await?;
-        Ok(changed.rows_affected == 1)
+            .filter(Column::OwnerEpoch.eq(epoch));
+        Ok(self.update(hold).await? == 1)
     }
 
     /// Lets go of every row that `holder` holds.
     pub(crate) async fn let_all_go(&self, holder: &str) -> Result<()> {
-        Entity::update_many()
+        let let_go = Entity::update_many()
             .col_expr(Column::OwnerUntil, Expr::value(0_i64))
             .filter(Column::Owner.eq(holder))
-            .filter(Column::OwnerUntil.gt(0))
-            .exec(self.conn())
-            .await?;
-        Ok(())
+            .filter(Column::OwnerUntil.gt(0));
+        self.update(let_go).await.map(drop)
+    }
+
+    /// Runs one statement that has no revision. Answers how many rows it met.
+    async fn update(&self, update: UpdateMany<Entity>) -> Result<u64> {
+        match self.store.engine() {
+            // Its one writer is queued for in order by transactions only. Our own
+            // queue is passed by: a hold must not run out behind many writes.
+            Engine::Sqlite => {
+                self.store
+                    .tx(|tx| {
+                        let update = update.clone();
+                        Box::pin(async move { Ok(update.exec(tx).await?.rows_affected) })
+                    })
+                    .await
+            }
+            Engine::Postgres => Ok(update.exec(self.conn()).await?.rows_affected),
+        }
     }
 
     /// Writes a row that its owner changed, and holds it until `owner.until`.
@@ -120,36 +134,43 @@ impl Sandboxes {
     /// Rows that are not over for good, by id after `after`: all but those
     /// DELETED, and those FAILED that hold nothing any more.
     pub(crate) async fn unsettled(&self, after: &str, limit: u64) -> Result<Vec<Sandbox>> {
-        let over_for_good = Condition::all()
-            .add(Column::State.eq(SandboxState::Failed.as_str()))
-            .add(Column::HoldsContainer.eq(false))
-            .add(Column::HoldsReservation.eq(false))
-            .add(Column::HoldsTokens.eq(false));
-        let rows = Entity::find()
-            .filter(Column::State.ne(SandboxState::Deleted.as_str()))
-            .filter(over_for_good.not())
-            .filter(Column::Id.gt(after))
-            .order_by(Column::Id, Order::Asc)
-            .limit(limit)
-            .all(self.conn())
-            .await?;
-        read_all(rows)
+        self.page(unsettled(), after, limit).await
     }
 
-    /// Sandboxes on a wolf that are not DELETED, and those that look for any
-    /// wolf.
-    pub(crate) async fn concerned_by(&self, wolf: &WolfId) -> Result<Vec<Sandbox>> {
-        let rows = Entity::find()
-            .filter(Column::State.ne(SandboxState::Deleted.as_str()))
-            .filter(
-                Condition::any()
-                    .add(Column::Wolf.eq(wolf.as_str()))
-                    .add(Column::State.eq(SandboxState::Scheduling.as_str())),
-            )
-            .all(self.conn())
-            .await?;
-        read_all(rows)
+    /// Those on any of some wolves that are not over for good, by id after
+    /// `after`.
+    pub(crate) async fn on_wolves(
+        &self,
+        wolves: &[WolfId],
+        after: &str,
+        limit: u64,
+    ) -> Result<Vec<Sandbox>> {
+        let on_them = Column::Wolf.is_in(wolves.iter().map(WolfId::as_str));
+        self.page(unsettled().filter(on_them), after, limit).await
     }
+
+    /// Those that look for any wolf, by id after `after`.
+    pub(crate) async fn looking_for_a_wolf(&self, after: &str, limit: u64) -> Result<Vec<Sandbox>> {
+        let looking = Column::State.eq(SandboxState::Scheduling.as_str());
+        self.page(Entity::find().filter(looking), after, limit).await
+    }
+
+    async fn page(&self, of: Select<Entity>, after: &str, limit: u64) -> Result<Vec<Sandbox>> {
+        let page = of.filter(Column::Id.gt(after)).order_by(Column::Id, Order::Asc).limit(limit);
+        read_all(page.all(self.conn()).await?)
+    }
+}
+
+/// Rows that are not over for good.
+fn unsettled() -> Select<Entity> {
+    let over_for_good = Condition::all()
+        .add(Column::State.eq(SandboxState::Failed.as_str()))
+        .add(Column::HoldsContainer.eq(false))
+        .add(Column::HoldsReservation.eq(false))
+        .add(Column::HoldsTokens.eq(false));
+    Entity::find()
+        .filter(Column::State.ne(SandboxState::Deleted.as_str()))
+        .filter(over_for_good.not())
 }
 
 fn delta(duration: Duration) -> TimeDelta {
@@ -230,3 +251,7 @@ async fn mark_deleting(tx: Transaction<'_>, deleting: Deleting) -> Result<Sandbo
     sandbox.traceparent = traceparent.or(sandbox.traceparent);
     save(tx, sandbox).await
 }
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use tonic::Status;
 use wolfpack_proto::sandbox::v1::*;
+use wolfpack_proto::types::v1::DockerMode;
 use wolfpack_types::Reason;
 
 use crate::harness::*;
@@ -100,6 +101,31 @@ async fn a_viewer_reads_and_does_nothing_else() {
         }
         let refused = viewer.sandboxes.create_sandbox(create_request("")).await.unwrap_err();
         assert_eq!(reason(&refused), Reason::RoleTooLow);
+    })
+    .await;
+}
+
+/// Whoever is in it owns the wolf: who could not have made it must not act in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_admins_act_in_a_sandbox_that_shares_its_wolfs_engine() {
+    on_each_engine(1, |_, manager| async move {
+        let mut admin = manager.client("wp_a_admin");
+        let shared = SandboxSpec { docker: DockerMode::Shared.into(), ..SandboxSpec::default() };
+        let name = admin.create_with(shared.clone()).await.unwrap().name;
+        admin.until(&name, SandboxState::Running).await;
+        for (rpc, answer) in each_rpc(&mut manager.owner(), &name).await {
+            match rpc {
+                "Exec" | "GetScreenshot" | "GetClipboard" | "SetClipboard" => {
+                    assert_eq!(reason(&answer.unwrap_err()), Reason::RoleTooLow, "{rpc}");
+                }
+                _ => answer.unwrap(),
+            }
+        }
+        let name = admin.create_with(shared).await.unwrap().name;
+        admin.until(&name, SandboxState::Running).await;
+        for (rpc, answer) in each_rpc(&mut admin, &name).await {
+            answer.unwrap_or_else(|status| panic!("{rpc}: {status:?}"));
+        }
     })
     .await;
 }

@@ -224,6 +224,15 @@ async fn an_end_has_its_code_its_reason_and_its_last_words() {
             // The container is removed although nobody deleted the sandbox.
             nothing_left(&world).await;
         }
+        let sandbox = owner.running("").await;
+        world.end_container_for(&sandbox.name, "SANDBOX_DISK_EXCEEDED");
+        let failed = owner.until(&sandbox.name, SandboxState::Failed).await.status.unwrap();
+        assert_eq!(
+            (failed.reason.as_str(), failed.exit_code),
+            ("SANDBOX_DISK_EXCEEDED", Some(137))
+        );
+        assert!(!failed.message.contains("restarted"), "{}", failed.message);
+        nothing_left(&world).await;
         // The same while it starts.
         let exits = CreateFault::Exits { code: 9, out_of_memory: false };
         world.with(|state| state.create_faults.push_back(exits));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -34,6 +35,7 @@ pub(crate) struct Manager {
     pub(crate) address: SocketAddr,
     pub(crate) metrics: SocketAddr,
     runtime: Option<Runtime>,
+    running: JoinHandle<()>,
     context: Context,
 }
 
@@ -74,7 +76,7 @@ impl Manager {
         let context = Context::quiet("sandbox-manager");
         let theirs = context.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
-        runtime.spawn(async move {
+        let running = runtime.spawn(async move {
             let app = App::build(config, theirs).await.unwrap();
             tell.send(app.addresses()).unwrap();
             app.run().await.unwrap();
@@ -84,6 +86,7 @@ impl Manager {
             address: addresses.grpc,
             metrics: addresses.metrics.unwrap(),
             runtime: Some(runtime),
+            running,
             context,
         }
     }
@@ -98,6 +101,8 @@ impl Manager {
         let (context, runtime) = (self.context.clone(), self.runtime.take().unwrap());
         let stopped = runtime.spawn(async move { context.supervisor.shutdown(SOON).await });
         let report = stopped.await.unwrap();
+        // The last it does is to let go of its rows, after all its tasks ended.
+        tokio::time::timeout(SOON, &mut self.running).await.expect("it must end").unwrap();
         assert!(report.aborted.is_empty() && report.stuck.is_empty(), "{report:?}");
         runtime.shutdown_background();
     }

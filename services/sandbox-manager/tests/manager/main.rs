@@ -19,6 +19,7 @@ mod harness;
 mod life;
 mod reach;
 mod replicas;
+mod turns;
 mod watch;
 mod wolves;
 mod world;

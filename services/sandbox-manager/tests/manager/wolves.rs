@@ -65,7 +65,7 @@ async fn a_wolf_is_looked_after_by_its_own_admins() {
             ("wp_a_developer", &own, Some(Reason::RoleTooLow)),
             ("wp_a_viewer", &own, Some(Reason::RoleTooLow)),
             ("wp_b_admin", &own, Some(Reason::WolfNotFound)),
-            ("wp_b_platform", &own, None),
+            ("wp_b_platform", &own, Some(Reason::WolfNotFound)),
             ("wp_a_admin", &shared, Some(Reason::CallerForbidden)),
             ("wp_a_platform", &shared, None),
             ("wp_a_admin", &nobodys, Some(Reason::WolfNotFound)),

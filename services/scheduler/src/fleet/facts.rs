@@ -72,6 +72,7 @@ pub fn facts(wolf: Wolf) -> Result<WolfFacts, ParseIdError> {
     let offer = Offer {
         docker_modes: capacity.docker_modes.iter().filter_map(|mode| docker_mode(*mode)).collect(),
         mount_paths: capacity.mount_paths,
+        mounts_every_project: capacity.mounts_every_project,
         disk_pressure: wolf.disk_pressure,
         images: Arc::new(
             images.flat_map(|image| image.references).map(|name| image_name(&name)).collect(),
@@ -148,6 +149,7 @@ mod tests {
             gpus: ["a", "b", "c"].map(gpu).to_vec(),
             docker_modes: vec![WireDocker::Nested.into(), 99],
             mount_paths: vec!["/srv".into()],
+            mounts_every_project: true,
             encoder_sessions: Some(8),
             ..WolfCapacity::default()
         };
@@ -171,5 +173,6 @@ mod tests {
         assert_eq!(read.offer.docker_modes, BTreeSet::from([DockerMode::Nested]));
         assert!(read.offer.holds("x:latest") && !read.offer.holds(""));
         assert_eq!((read.offer.disk_pressure.as_str(), read.offer.mount_paths.len()), ("full", 1));
+        assert!(read.offer.mounts_every_project);
     }
 }

@@ -91,8 +91,12 @@ pub enum Refusal<'a> {
     },
     /// It takes nothing new for want of disk.
     DiskPressure(&'a str),
-    /// It serves others too, or only others.
+    /// It serves others too, or only others, and docker mode SHARED would give
+    /// it away.
     NotOwn,
+    /// It serves others too, or only others, who could mount this folder as
+    /// well.
+    MountNotOwn(&'a str),
     /// Its engine does not give this.
     DockerModeAbsent(DockerMode),
     /// It does not let this folder be mounted.
@@ -111,7 +115,7 @@ impl Refusal<'_> {
             Self::Excluded => "WOLF_EXCLUDED",
             Self::LabelsDiffer { .. } => "LABELS_DIFFER",
             Self::DiskPressure(_) => "DISK_PRESSURE",
-            Self::NotOwn => "WOLF_NOT_OWN",
+            Self::NotOwn | Self::MountNotOwn(_) => "WOLF_NOT_OWN",
             Self::DockerModeAbsent(_) => "DOCKER_MODE_ABSENT",
             Self::MountForbidden(_) => "MOUNT_FORBIDDEN",
             Self::Short(shortage) => shortage.good.blocker(),
@@ -134,6 +138,10 @@ impl std::fmt::Display for Refusal<'_> {
             Self::DiskPressure(why) => write!(f, "the wolf takes nothing new: {why}"),
             Self::NotOwn => f.write_str(
                 "docker mode shared gives the wolf away, so it must be one of the project's own",
+            ),
+            Self::MountNotOwn(source) => write!(
+                f,
+                "other projects could mount {source} as well, so the wolf must be one of the project's own"
             ),
             Self::DockerModeAbsent(mode) => {
                 write!(f, "the wolf's engine does not give docker mode {mode}")
@@ -178,6 +186,13 @@ pub(super) fn check<'a>(host: &'a Host, order: &'a Order) -> Result<Grant, Refus
     }
     if let Some(source) = mount_path::first_forbidden(&order.mounts, &host.offer.mount_paths) {
         return Err(Refusal::MountForbidden(source));
+    }
+    // Through a folder of the wolf tenants would meet.
+    if let Some(source) = order.mounts.first()
+        && !host.offer.mounts_every_project
+        && !order.tenant.owns(host)
+    {
+        return Err(Refusal::MountNotOwn(source));
     }
     host.ledger.fit(&order.demand).map_err(Refusal::Short)
 }

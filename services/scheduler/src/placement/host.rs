@@ -42,6 +42,9 @@ pub struct Offer {
     pub docker_modes: BTreeSet<DockerMode>,
     /// Folders below which sandboxes may mount.
     pub mount_paths: Vec<String>,
+    /// Whether sandboxes of every project may mount there, and not only those
+    /// of the project that owns the wolf.
+    pub mounts_every_project: bool,
     /// Why it takes nothing new for want of disk; empty when there is enough.
     pub disk_pressure: String,
     /// Names of the images it holds, as [`image_name`] writes them.

@@ -175,9 +175,12 @@ fn docker_mounts_and_disk_refuse_by_their_names() {
     shared.offer.docker_modes = own.offer.docker_modes.clone();
     shared.offer.mount_paths = vec!["/".into()];
     let plain = host("plain", 9, 9, 0);
+    let mut open = host("open", 9, 9, 0);
+    open.offer.mount_paths = vec!["/srv".into()];
+    open.offer.mounts_every_project = true;
     let mut full = host("full", 9, 9, 0);
     full.offer.disk_pressure = "3 % of the disk is free".into();
-    let hosts = fleet(vec![own, shared, plain, full]);
+    let hosts = fleet(vec![own, shared, plain, open, full]);
     let verdicts = |order: &Order| -> Vec<(String, String)> {
         let ranking = rank(&hosts, order);
         let mut all: Vec<_> =
@@ -186,21 +189,56 @@ fn docker_mounts_and_disk_refuse_by_their_names() {
         all.sort();
         all
     };
-    let told = |full: &str, own: &str, plain: &str, shared: &str| {
-        [("full", full), ("own", own), ("plain", plain), ("shared", shared)]
+    let told = |full: &str, open: &str, own: &str, plain: &str, shared: &str| {
+        [("full", full), ("open", open), ("own", own), ("plain", plain), ("shared", shared)]
             .map(|(name, blocker)| (name.to_owned(), blocker.to_owned()))
             .to_vec()
     };
-    assert_eq!(verdicts(&order(1, 1)), told("DISK_PRESSURE", "", "", ""));
+    let (disk, absent) = ("DISK_PRESSURE", "DOCKER_MODE_ABSENT");
+    let (forbidden, others) = ("MOUNT_FORBIDDEN", "WOLF_NOT_OWN");
+    assert_eq!(verdicts(&order(1, 1)), told(disk, "", "", "", ""));
     let nested = Order { docker: DockerMode::Nested, ..order(1, 1) };
-    assert_eq!(verdicts(&nested), told("DISK_PRESSURE", "", "DOCKER_MODE_ABSENT", ""));
+    assert_eq!(verdicts(&nested), told(disk, absent, "", absent, ""));
     let siblings = Order { docker: DockerMode::Shared, ..order(1, 1) };
-    assert_eq!(verdicts(&siblings), told("DISK_PRESSURE", "", "WOLF_NOT_OWN", "WOLF_NOT_OWN"));
+    assert_eq!(verdicts(&siblings), told(disk, others, "", others, others));
     let mount = |source: &str| Order { mounts: vec![source.into()], ..order(1, 1) };
-    assert_eq!(verdicts(&mount("/srv/code/a")), told("DISK_PRESSURE", "", "MOUNT_FORBIDDEN", ""));
-    let no = "MOUNT_FORBIDDEN";
-    assert_eq!(verdicts(&mount("/srv/codex")), told("DISK_PRESSURE", no, no, ""));
-    assert_eq!(verdicts(&mount("/srv/code/../x")), told("DISK_PRESSURE", no, no, no));
+    assert_eq!(verdicts(&mount("/srv/code/a")), told(disk, "", "", forbidden, others));
+    assert_eq!(verdicts(&mount("/srv/codex")), told(disk, "", forbidden, forbidden, others));
+    assert_eq!(
+        verdicts(&mount("/srv/code/../x")),
+        told(disk, forbidden, forbidden, forbidden, forbidden)
+    );
+}
+
+#[test]
+fn a_folder_is_for_the_project_of_its_wolf_unless_it_is_for_every_project() {
+    let allowing = |name: &str, owner: Option<&str>, every_project: bool| {
+        let mut host = host(name, 9, 9, 0);
+        host.project = owner.map(project);
+        host.offer.mount_paths = vec!["/srv".into()];
+        host.offer.mounts_every_project = every_project;
+        host
+    };
+    let mounting = |tenant: Tenant| Order { tenant, mounts: vec!["/srv/a".into()], ..order(1, 1) };
+    let mine = || Tenant::Project(project("mine"));
+    let hosts = fleet(vec![allowing("all", None, false)]);
+    let refused = best(&hosts, &mounting(mine())).unwrap_err();
+    assert_eq!(refused.blocked_by, BTreeMap::from([("WOLF_NOT_OWN", 1)]));
+    let why = refused.example.unwrap();
+    assert!(why.contains("/srv/a") && why.contains("the project's own"), "{why}");
+    assert!(best(&hosts, &mounting(Tenant::Fleet)).is_err(), "for the fleet as for its tenants");
+    assert!(best(&hosts, &order(1, 1)).is_ok(), "without a mount it is as good as any");
+
+    for hosts in [
+        fleet(vec![allowing("own", Some("mine"), false)]),
+        fleet(vec![allowing("open", None, true)]),
+    ] {
+        assert!(best(&hosts, &mounting(mine())).is_ok());
+        assert!(best(&hosts, &mounting(Tenant::Fleet)).is_ok());
+    }
+    let theirs = fleet(vec![allowing("theirs", Some("theirs"), true)]);
+    let refused = best(&theirs, &mounting(mine())).unwrap_err();
+    assert_eq!(refused.seen, 0, "another project's wolf is not there at all");
 }
 
 #[test]
@@ -257,9 +295,10 @@ fn any_host() -> impl proptest::strategy::Strategy<Value = Host> {
         prop::bool::weighted(0.1),
         any::<bool>(),
         (prop::option::of(0u32..3), any::<bool>(), prop::option::of(0u32..3)),
+        any::<bool>(),
     );
     (0u32..40, 1u64..9, 1u64..9, 0usize..4, 0u8..8, (0u8..4, offer)).prop_map(
-        |(id, cpu, memory, gpus, health, (owner, (modes, mounts, full, image, encoders)))| {
+        |(id, cpu, memory, gpus, health, (owner, (modes, mounts, full, image, encoders, open)))| {
             let mut host = host(&format!("w{id}"), cpu, memory, gpus);
             host.health = if health == 0 { Health::Offline } else { Health::Online };
             host.tunnel_attached = health != 1;
@@ -270,6 +309,7 @@ fn any_host() -> impl proptest::strategy::Strategy<Value = Host> {
             };
             host.offer.docker_modes = modes.into_iter().collect();
             host.offer.mount_paths = mounts.into_iter().map(str::to_owned).collect();
+            host.offer.mounts_every_project = open;
             host.offer.disk_pressure = if full { "full".into() } else { String::new() };
             if image {
                 host.offer.images = Arc::new(BTreeSet::from(["x:latest".to_owned()]));
@@ -335,6 +375,11 @@ fn is_true(host: &Host, refusal: &Refusal<'_>, order: &Order) -> bool {
         Refusal::NotOwn => {
             order.docker == DockerMode::Shared && host.project != Some(project("mine"))
         }
+        Refusal::MountNotOwn(source) => {
+            order.mounts.iter().any(|mount| mount == source)
+                && host.project != Some(project("mine"))
+                && !host.offer.mounts_every_project
+        }
         Refusal::DockerModeAbsent(mode) => {
             order.docker == *mode && !host.offer.docker_modes.contains(mode)
         }
@@ -362,6 +407,11 @@ proptest! {
             prop_assert!(fit.host.ledger.shortage(&order.demand).is_none());
             prop_assert!(fit.host.project.is_none() || order.tenant.owns(fit.host));
             prop_assert!(order.docker != DockerMode::Shared || order.tenant.owns(fit.host));
+            prop_assert!(
+                order.mounts.is_empty()
+                    || order.tenant.owns(fit.host)
+                    || fit.host.offer.mounts_every_project
+            );
             prop_assert!(fit.host.offer.disk_pressure.is_empty());
             let required = order.demand.encoder.is_some_and(|encoder| encoder.required);
             prop_assert!(fit.grant.encoder.is_some() || !required);

@@ -1,6 +1,9 @@
 //! What an agent says of itself, checked.
 
+use std::time::SystemTime;
+
 use wolfpack_proto::tunnel::v1::Hello;
+use wolfpack_tunnel::protocol::AHEAD_MICROS;
 use wolfpack_types::{Endpoint, Fault, Principal, Reason, Target};
 
 /// The most offers of an agent.
@@ -13,6 +16,8 @@ pub struct Introduction {
     pub endpoint: Endpoint,
     /// The process, 1 to 64 characters.
     pub instance: String,
+    /// When it started by its own clock, in microseconds since 1970.
+    pub started_micros: Option<i64>,
     /// Its version, cut to 64 characters.
     pub version: String,
     /// What it offers.
@@ -63,10 +68,25 @@ pub fn check(caller: &Principal, hello: Hello) -> Result<Introduction, Fault> {
     Ok(Introduction {
         endpoint,
         instance: hello.instance_id,
+        started_micros: hello.start_time.and_then(micros).filter(|at| credible(*at)),
         version: hello.agent_version.chars().take(64).collect(),
         targets: hello.targets,
         max_connections: hello.max_connections.max(1),
     })
+}
+
+/// Whether a process can have started then: not in the future, by more than
+/// clocks differ.
+fn credible(started_micros: i64) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_micros()).unwrap_or(i64::MAX);
+    started_micros <= now.saturating_add(AHEAD_MICROS)
+}
+
+/// A time in microseconds since 1970; none for one that is no time.
+fn micros(time: prost_types::Timestamp) -> Option<i64> {
+    let since = SystemTime::try_from(time).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_micros()).ok()
 }
 
 fn is_offer(offer: &str) -> bool {
@@ -128,6 +148,15 @@ mod tests {
         let fields: Vec<&str> =
             fault.violations.iter().map(|violation| violation.field.as_str()).collect();
         assert_eq!(fields, ["hello.instance_id", "hello.targets[2]"]);
+    }
+
+    #[test]
+    fn a_start_is_read_in_microseconds_and_an_odd_one_is_none() {
+        let time = |seconds, nanos| prost_types::Timestamp { seconds, nanos };
+        assert_eq!(micros(time(1_700_000_000, 1_500)), Some(1_700_000_000_000_001));
+        for odd in [time(-1, 0), time(i64::MIN, -1), time(i64::MAX, 0)] {
+            assert_eq!(micros(odd), None, "{odd:?}");
+        }
     }
 
     proptest! {

@@ -69,6 +69,7 @@ impl AttachMethod {
             return Err(missing());
         };
         let introduction = hello::check(&caller.principal, hello)?;
+        self.broker.yields_to(&introduction).await?;
         let sandbox = match caller.principal {
             Principal::Sandbox { project, execution, .. } => Some((project, execution)),
             _ => None,
@@ -149,7 +150,10 @@ async fn read(
                 return session.fault().unwrap_or_else(|| lost("the session was closed"));
             }
             message = inbound.message() => {
-                session.life.mark();
+                // Its end is no sign of life.
+                if matches!(message, Ok(Some(_))) {
+                    session.life.mark();
+                }
                 match message {
                     Ok(Some(AttachRequest { message })) => match message {
                         Some(attach_request::Message::Ping(ping)) => {

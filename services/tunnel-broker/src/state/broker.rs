@@ -10,8 +10,8 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
-use wolfpack_proto::tunnel::v1::{Drain, Tunnel};
-use wolfpack_tunnel::protocol::InstanceLedger;
+use wolfpack_proto::tunnel::v1::{Drain, Ping, Tunnel};
+use wolfpack_tunnel::protocol::{InstanceLedger, Process, Refused, drain};
 use wolfpack_tunnel::splice::Totals;
 use wolfpack_types::{
     Endpoint, ExecutionId, Fault, InstanceId, Principal, Reason, SandboxId, WolfId,
@@ -22,11 +22,19 @@ use super::limits::Limits;
 use super::session::{Session, SessionSpec};
 use super::waiting::Waiting;
 use crate::domain::access::Owner;
+use crate::domain::hello::Introduction;
 
 /// How often the ledger of instances is swept.
 const SWEEP: Duration = Duration::from_secs(300);
-/// How long agents should wait before they attach elsewhere.
+/// How long agents should wait before they attach elsewhere, each with its part
+/// of a spread on top.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest an attached instance has to show that it lives, when an older
+/// one wants its place; less than an agent waits for its welcome.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// How often it is asked meanwhile.
+const ASKED: u32 = 25;
 
 /// How long connections that a drain cut have to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -120,11 +128,55 @@ impl Broker {
         if self.draining.is_cancelled() { Err(leaving()) } else { Ok(()) }
     }
 
+    /// Waits until it is clear that no newer instance holds the endpoint: one
+    /// that does is asked whether it lives. At most 5 s.
+    ///
+    /// # Errors
+    /// `SUPERSEDED` when a newer one answers; `HANDSHAKES_LIMITED`, with a hint
+    /// when to try, when one is there and silent: its session ends when it stays
+    /// so, and then the endpoint is free.
+    pub async fn yields_to(&self, introduction: &Introduction) -> Result<(), Fault> {
+        let Some(session) = self.find(&introduction.endpoint) else { return Ok(()) };
+        let newer = match (introduction.started_micros, session.introduction.started_micros) {
+            (Some(own), Some(other)) => own < other,
+            _ => false,
+        };
+        if !newer || session.introduction.instance == introduction.instance {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        // As long as a peer has that is asked because it is quiet.
+        let pause = (self.limits.heartbeat / 2).min(SIGN_OF_LIFE) / ASKED;
+        for _ in 0..ASKED {
+            session.send(Message::Ping(Ping { nonce: 0 }));
+            tokio::select! {
+                () = session.closed().cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            if session.closed().is_cancelled() {
+                return Ok(());
+            }
+            if session.life.heard() > asked {
+                tracing::warn!(
+                    audit = "tunnel.older_refused",
+                    endpoint = %introduction.endpoint,
+                    attached_instance = session.introduction.instance,
+                    refused_instance = introduction.instance,
+                    "an older instance wants to attach beside a newer one"
+                );
+                return Err(superseded(&introduction.endpoint));
+            }
+        }
+        Err(silent(&introduction.endpoint))
+    }
+
     /// Opens a session. An older session of the endpoint ends: with
     /// `SUPERSEDED` when it is of another instance.
     ///
     /// # Errors
-    /// `SUPERSEDED` for an instance that a newer one took over from.
+    /// `SUPERSEDED` for an instance that a newer one took over from;
+    /// `HANDSHAKES_LIMITED` for one that is older than the one that is attached:
+    /// whether that one lives is [`Broker::yields_to`]'s to say.
     pub fn attach(&self, spec: SessionSpec) -> Result<Arc<Session>, Fault> {
         let endpoint = spec.introduction.endpoint.clone();
         let name = endpoint.to_string();
@@ -133,10 +185,20 @@ impl Broker {
             .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
         let now = Instant::now();
         let mut tunnels = self.tunnels.write();
-        let admitted = tunnels
-            .ledger
-            .admit(&endpoint, &spec.introduction.instance, clock, now)
-            .map_err(|_| superseded(&endpoint))?;
+        // A session that is closed is on its way out, and holds nothing.
+        let there = tunnels.by_endpoint.get(&name);
+        let attached = there.is_some_and(|session| !session.closed().is_cancelled());
+        let process = Process {
+            instance: &spec.introduction.instance,
+            started_micros: spec.introduction.started_micros,
+        };
+        let admitted =
+            tunnels.ledger.admit(&endpoint, process, attached, clock, now).map_err(|refused| {
+                match refused {
+                    Refused::Older => silent(&endpoint),
+                    Refused::Superseded => superseded(&endpoint),
+                }
+            })?;
         let session = Arc::new(Session::new(spec, admitted.generation, &self.limits));
         let owner = self.owner_of(&session);
         let old = tunnels.by_endpoint.insert(name, session.clone());
@@ -377,9 +439,11 @@ impl Broker {
         self.draining.cancel();
         let sessions: Vec<Arc<Session>> =
             self.tunnels.read().by_endpoint.values().cloned().collect();
+        let spread = drain::spread(sessions.len(), self.limits.attaches_per_second);
         let message = Drain {
             deadline: Some((SystemTime::now() + deadline).into()),
             retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),
+            spread: prost_types::Duration::try_from(spread).ok(),
         };
         for session in &sessions {
             session.send(Message::Drain(message));
@@ -410,6 +474,16 @@ impl Broker {
 fn leaving() -> Fault {
     Fault::new(Reason::BrokerDraining, "this broker is leaving; try again, another one answers")
         .retry_in(RETRY_AFTER)
+}
+
+/// Of an older instance, while it is not known whether the newer one lives.
+fn silent(endpoint: &Endpoint) -> Fault {
+    Fault::new(
+        Reason::HandshakesLimited,
+        "another instance of this agent is attached and silent; try again once it is given up",
+    )
+    .about(endpoint.to_string())
+    .retry_in(Duration::from_secs(1))
 }
 
 fn superseded(endpoint: &Endpoint) -> Fault {

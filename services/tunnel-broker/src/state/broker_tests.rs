@@ -9,6 +9,7 @@ fn spec(endpoint: &Endpoint, instance: &str) -> SessionSpec {
         introduction: Introduction {
             endpoint: endpoint.clone(),
             instance: instance.to_owned(),
+            started_micros: None,
             version: String::new(),
             targets: vec!["runtime".into()],
             max_connections: 2,
@@ -33,6 +34,52 @@ fn a_late_detach_of_an_old_session_leaves_the_new_one() {
     broker.detach(&new, &Fault::new(Reason::TunnelLost, "gone"));
     assert!(broker.find(&wolf).is_none());
     assert_eq!(broker.counts(), [0; 4]);
+}
+
+fn started(endpoint: &Endpoint, instance: &str, at: i64) -> SessionSpec {
+    let mut spec = spec(endpoint, instance);
+    spec.introduction.started_micros = Some(at);
+    spec
+}
+
+#[tokio::test]
+async fn an_older_instance_yields_to_a_newer_one_that_answers_and_waits_for_one_that_does_not() {
+    let wolf = Endpoint::Wolf(WolfId::new());
+    // As after a restart: the broker knows of neither.
+    let broker = Broker::new(Limits { heartbeat: Duration::from_secs(1), ..Limits::default() });
+    let (control, mut messages) = mpsc::channel(256);
+    let new = broker.attach(SessionSpec { control, ..started(&wolf, "new", 200) }).unwrap();
+    let old = || started(&wolf, "old", 100).introduction;
+    assert!(broker.yields_to(&started(&wolf, "newer", 300).introduction).await.is_ok());
+    assert!(broker.yields_to(&new.introduction).await.is_ok());
+
+    // Silent: it may be dead, so the older one is not sent away for good.
+    assert_eq!(broker.yields_to(&old()).await.unwrap_err().reason, Reason::HandshakesLimited);
+    assert!(matches!(messages.try_recv().unwrap().message, Some(Message::Ping(_))), "it was asked");
+    let refused = broker.attach(started(&wolf, "old", 100)).unwrap_err();
+    assert_eq!(refused.reason, Reason::HandshakesLimited);
+    assert!(new.fault().is_none());
+
+    // It answers.
+    let life = new.life.clone();
+    let answers = tokio::spawn(async move {
+        loop {
+            life.mark();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert_eq!(broker.yields_to(&old()).await.unwrap_err().reason, Reason::Superseded);
+    answers.abort();
+
+    // It is going: closed, and not forgotten yet.
+    let going = broker.find(&wolf).unwrap();
+    going.close(&Fault::new(Reason::TunnelLost, "going"));
+    broker.yields_to(&old()).await.unwrap();
+
+    // It is gone.
+    broker.detach(&new, &Fault::new(Reason::TunnelLost, "gone"));
+    broker.yields_to(&old()).await.unwrap();
+    broker.attach(started(&wolf, "old", 100)).unwrap();
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use wolfpack_proto::tunnel::v1::Open;
+use wolfpack_tunnel::splice::CarryAnswer;
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
 use wolfpack_types::{Endpoint, Fault, Reason, WolfId};
 
@@ -19,17 +21,18 @@ async fn a_reset_in_mid_body_is_an_error_and_not_an_end() {
     let fleet = Fleet::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = fleet.wolf_to(listener.local_addr().unwrap()).await;
+    let (read, all_read) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.write_all(&[1; 100_000]).await.unwrap();
-        // Time for the bytes to be read, as a reset drops what is in flight.
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        // A reset drops what is in flight: it waits until all was read.
+        all_read.await.unwrap();
         socket.set_zero_linger().unwrap();
     });
     let mut stream = fleet.dial(&endpoint).await.unwrap();
-    let mut all = Vec::new();
-    let error = stream.read_to_end(&mut all).await.unwrap_err();
-    assert_eq!(all.len(), 100_000, "what came before the reset arrives");
+    stream.read_exact(&mut [0; 100_000]).await.expect("what came before the reset arrives");
+    read.send(()).unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(fault_of(&error), Reason::ConnectionReset);
     assert!(stream.read(&mut [0; 8]).await.is_err(), "it stays an error");
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
@@ -43,10 +46,11 @@ async fn an_agent_that_drops_a_connection_resets_it_and_one_that_finishes_does_n
     let mut listener = builder.listen("port");
     let agent = builder.start(&fleet.context.supervisor);
     attached(&agent).await;
+    let (read, part_read) = tokio::sync::oneshot::channel::<()>();
     tokio::spawn(async move {
         let mut dropped = listener.accept().await.unwrap();
         dropped.write_all(b"part").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        part_read.await.unwrap();
         drop(dropped);
         // The second one says all it has to and leaves without reading on.
         let mut finished = listener.accept().await.unwrap();
@@ -57,15 +61,58 @@ async fn an_agent_that_drops_a_connection_resets_it_and_one_that_finishes_does_n
     });
     let endpoint = Endpoint::Wolf(wolf);
     let mut stream = fleet.dial(&endpoint).await.unwrap();
-    let mut all = Vec::new();
-    let error = stream.read_to_end(&mut all).await.unwrap_err();
-    assert_eq!((all.as_slice(), fault_of(&error)), (b"part".as_slice(), Reason::ConnectionReset));
+    let mut part = [0; 4];
+    stream.read_exact(&mut part).await.unwrap();
+    assert_eq!(&part, b"part");
+    read.send(()).unwrap();
+    let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
+    assert_eq!(fault_of(&error), Reason::ConnectionReset);
     let mut stream = fleet.dial(&endpoint).await.unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).await.unwrap();
     assert_eq!(all, b"whole");
     drop(stream);
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_is_good_only_when_the_target_took_all_that_was_sent() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    let mut listener = builder.listen("port");
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    tokio::spawn(async move {
+        for reads in [true, false] {
+            let mut io = listener.accept().await.unwrap();
+            io.write_all(b"answer").await.unwrap();
+            io.shutdown().await.unwrap();
+            if reads {
+                // It holds the connection for longer than the caller closes it.
+                io.read_to_end(&mut Vec::new()).await.unwrap();
+                std::mem::forget(io);
+            }
+        }
+        listener.accept().await
+    });
+    let endpoint = Endpoint::Wolf(wolf);
+    for taken in [true, false] {
+        let mut stream = fleet.dial(&endpoint).await.unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.unwrap();
+        assert_eq!(all, b"answer");
+        // To one that has left, or to one that still reads; either may be quick.
+        let _ = stream.write_all(b"more").await;
+        let closed = tokio::time::timeout(SOON, stream.close()).await.expect("in time");
+        match closed {
+            Ok(()) => assert!(taken, "what nobody read is no clean end"),
+            Err(error) => {
+                assert!(!taken, "{error}");
+                assert_eq!(fault_of(&error), Reason::ConnectionReset);
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,6 +183,60 @@ async fn the_newest_instance_wins_and_the_old_one_stays_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_slept_does_not_supersede_its_successor_after_a_restart_of_the_broker() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let config = |age: u64| {
+        let mut config = AgentTunnelConfig::new(Endpoint::Wolf(wolf.clone()), "test");
+        config.started -= Duration::from_secs(age);
+        config
+    };
+    let channel = || fleet.wolf_channel(&wolf, fleet.running.addresses.agents);
+    // What a broker that has just started sees: the newer one, then the older.
+    let newer = AgentTunnel::builder(config(0), channel()).start(&fleet.context.supervisor);
+    attached(&newer).await;
+    let session = fleet.running.broker.find(&Endpoint::Wolf(wolf.clone())).unwrap();
+    let older = AgentTunnel::builder(config(3600), channel()).start(&fleet.context.supervisor);
+    let mut ended = older.ended();
+    let fault =
+        tokio::time::timeout(SOON, ended.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+    assert_eq!(fault.unwrap().reason, Reason::Superseded);
+    let present = fleet.running.broker.find(&Endpoint::Wolf(wolf.clone())).unwrap();
+    assert!(Arc::ptr_eq(&session, &present) && present.fault().is_none(), "undisturbed");
+    assert!(newer.ended().borrow().is_none());
+
+    // With the newer one gone, one whose clock is behind is as good as any.
+    let fault = Fault::new(Reason::Superseded, "given up by the test");
+    fleet.running.broker.detach(&session, &fault);
+    let behind = AgentTunnel::builder(config(7200), channel()).start(&fleet.context.supervisor);
+    attached(&behind).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_dials_that_were_asked_for_leave_nothing_at_the_agent() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("port", Arc::new(Tcp(echo().await)));
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    let session = fleet.running.broker.find(&Endpoint::Wolf(wolf)).unwrap();
+    for at in 0..2000 {
+        let mut asked = session.ask(SOON).unwrap();
+        let mut carry = asked.stream().await.expect("in time").expect("a stream");
+        if at % 2 == 0 {
+            let open = Open { target: "port".to_owned(), ..Open::default() };
+            assert!(matches!(carry.open(open).await, CarryAnswer::Opened));
+        }
+    }
+    crate::support::eventually(
+        || agent.pending_dials() == 0 && agent.connections() == 0,
+        || format!("{} dials, {} connections", agent.pending_dials(), agent.connections()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_comes_back_after_the_broker_was_restarted() {
     let mut fleet = Fleet::start().await;
     let endpoint = fleet.wolf_to(echo().await).await;
@@ -179,7 +280,7 @@ async fn a_dial_to_an_endpoint_that_is_away_waits_until_its_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_open_agent_is_found_and_its_connections_end() {
     let fleet = Fleet::with(|config| config.limits.heartbeat = Duration::from_millis(600)).await;
-    let relay = Relay::start(fleet.running.addresses.agents, Duration::ZERO).await;
+    let relay = Relay::start(fleet.running.addresses.agents).await;
     let wolf = WolfId::new();
     let config = AgentTunnelConfig::new(Endpoint::Wolf(wolf.clone()), "test");
     let mut builder = AgentTunnel::builder(config, fleet.wolf_channel(&wolf, relay.address));
@@ -190,7 +291,7 @@ async fn a_half_open_agent_is_found_and_its_connections_end() {
     // It lives on pings alone for longer than a silent peer may.
     tokio::time::sleep(Duration::from_millis(2000)).await;
     assert_eq!(fleet.running.broker.counts()[0], 1);
-    relay.blackhole();
+    relay.pass(false, false);
     let began = Instant::now();
     let error = tokio::time::timeout(SOON, stream.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(fault_of(&error), Reason::TunnelLost);

@@ -12,6 +12,7 @@ mod pull;
 mod registry;
 mod streams;
 mod volumes;
+mod written;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -32,8 +33,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Container, Engine, EngineError, EngineEvent, EngineInfo, ImageConfig, Labelled, LogChunk,
-    Network, PullProgress, Sibling, hardening,
+    Container, Engine, EngineError, EngineEvent, EngineInfo, EngineUsage, ImageConfig, Labelled,
+    LogChunk, Network, PullProgress, Sibling, Written, hardening,
 };
 use crate::sandbox::ContainerSpec;
 
@@ -263,6 +264,18 @@ impl Engine for DockerEngine {
             client.start_container(container, None::<StartContainerOptions>).await
         })
         .await
+    }
+
+    async fn kill(&self, container: &str) -> Result<(), EngineError> {
+        written::kill(self, container).await
+    }
+
+    async fn written(&self, container: &str) -> Result<Option<Written>, EngineError> {
+        written::find(self, container).await
+    }
+
+    async fn usage(&self) -> Result<EngineUsage, EngineError> {
+        written::usage(self).await
     }
 
     async fn remove(&self, container: &str) -> Result<(), EngineError> {

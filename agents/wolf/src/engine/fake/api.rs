@@ -63,6 +63,7 @@ fn kind(method: &Method, path: &str) -> Option<Call> {
         "images/json" => Some(Call::ListImages),
         "images/load" => Some(Call::LoadImage),
         _ if *method == Method::DELETE && path.starts_with("images/") => Some(Call::RemoveImage),
+        "system/df" => Some(Call::Usage),
         "containers/create" => Some(Call::Create),
         "containers/json" => Some(Call::List),
         _ if get && path.starts_with("networks/") => Some(Call::InspectNetwork),
@@ -73,6 +74,7 @@ fn kind(method: &Method, path: &str) -> Option<Call> {
         _ if get && path.starts_with("images/") => Some(Call::InspectImage),
         _ if !path.starts_with("containers/") => None,
         _ if post && path.ends_with("/start") => Some(Call::Start),
+        _ if post && path.ends_with("/kill") => Some(Call::Kill),
         _ if get && path.ends_with("/logs") => Some(Call::Logs),
         _ if get && path.ends_with("/json") => Some(Call::Inspect),
         _ if *method == Method::DELETE => Some(Call::Remove),
@@ -158,6 +160,11 @@ async fn perform(
                 Err((status, words)) => error(status, &words),
             }
         }
+        Call::Kill => match engine.state.lock().kill(&name) {
+            Ok(()) => StatusCode::NO_CONTENT.into_response(),
+            Err((status, words)) => error(status, &words),
+        },
+        Call::Usage => ok(&engine.state.lock().usage()),
         Call::Remove if engine.state.lock().remove(&name) => StatusCode::NO_CONTENT.into_response(),
         Call::Remove => error(404, &format!("No such container: {name}")),
         Call::List => {
@@ -176,20 +183,24 @@ async fn perform(
                 .collect();
             ok(&json!(labelled(shown.iter(), &text("filters"))))
         }
-        Call::Inspect => match engine.state.lock().find(&name) {
-            Some(container) => ok(&inspected(container)),
-            None => error(404, &format!("No such container: {name}")),
-        },
+        Call::Inspect => {
+            let state = engine.state.lock();
+            match state.find(&name) {
+                Some(container) => ok(&inspected(container, state.data_of(container))),
+                None => error(404, &format!("No such container: {name}")),
+            }
+        }
         Call::Events => events(engine, fault.as_ref()),
         Call::Logs => logs(engine, &name, text("follow") == "true", fault.as_ref()),
     }
 }
 
-fn inspected(container: &FakeContainer) -> Value {
+fn inspected(container: &FakeContainer, (mounts, driver): (Value, Value)) -> Value {
     json!({
         "Id": container.id, "Name": format!("/{}", container.name),
         "Config": {"Labels": container.request["Labels"]},
         "HostConfig": container.request["HostConfig"],
+        "Mounts": mounts, "GraphDriver": driver,
         "State": {
             "Status": container.state, "Running": container.state == "running",
             "ExitCode": container.exit_code, "OOMKilled": container.out_of_memory,

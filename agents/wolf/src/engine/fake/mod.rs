@@ -53,6 +53,8 @@ pub enum Call {
     Create,
     /// Starting a container.
     Start,
+    /// Killing a container.
+    Kill,
     /// Removing a container.
     Remove,
     /// Listing containers.
@@ -63,6 +65,8 @@ pub enum Call {
     Events,
     /// Reading logs.
     Logs,
+    /// Counting what is on the disk.
+    Usage,
 }
 
 /// What goes wrong with one call.
@@ -247,6 +251,19 @@ impl FakeEngine {
     #[must_use]
     pub fn volumes(&self) -> Vec<String> {
         self.state.lock().volumes.keys().cloned().collect()
+    }
+
+    /// Says from now on that volumes and layers are in a folder: a volume below
+    /// its name, the layer of a container below `layer-` and its id. Before,
+    /// it does not say where they are.
+    pub fn keep_data_in(&self, folder: &Path) {
+        self.state.lock().data = Some(folder.to_owned());
+    }
+
+    /// What the engine counts for a volume, by name, or the layer of a
+    /// container, by id.
+    pub fn count(&self, volume_or_container: &str, bytes: u64) {
+        self.state.lock().counted.insert(volume_or_container.to_owned(), bytes);
     }
 
     /// The names of the networks that are there.

@@ -1,6 +1,7 @@
 //! What the fake engine has, and what happens to it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) script: HashMap<Call, VecDeque<Fault>>,
     pub(super) calls: HashMap<Call, usize>,
     pub(super) lose_events: bool,
+    pub(super) data: Option<PathBuf>,
+    pub(super) counted: BTreeMap<String, u64>,
     events: broadcast::Sender<Value>,
     past: Vec<Value>,
     logs: HashMap<String, (BytesMut, broadcast::Sender<LogPiece>)>,
@@ -45,6 +48,8 @@ impl Default for State {
             script: HashMap::new(),
             calls: HashMap::new(),
             lose_events: false,
+            data: None,
+            counted: BTreeMap::new(),
             events: broadcast::channel(BACKLOG).0,
             past: Vec::new(),
             logs: HashMap::new(),
@@ -198,6 +203,50 @@ impl State {
         let container = container.clone();
         self.tell(&id, "start");
         Ok(Some(container))
+    }
+
+    /// Kills a container; the error is status and message.
+    pub(super) fn kill(&mut self, id_or_name: &str) -> Result<(), (u16, String)> {
+        let found = self.find(id_or_name);
+        match found.map(|found| found.state) {
+            None => Err((404, format!("No such container: {id_or_name}"))),
+            Some("running") => {
+                self.exit(id_or_name, 137, false);
+                Ok(())
+            }
+            Some(_) => Err((409, format!("Container {id_or_name} is not running"))),
+        }
+    }
+
+    /// Where a container's volumes and layer are.
+    pub(super) fn data_of(&self, container: &FakeContainer) -> (Value, Value) {
+        let Some(folder) = &self.data else { return (Value::Null, Value::Null) };
+        let mounts = container.request["HostConfig"]["Mounts"].as_array();
+        let volumes = mounts.into_iter().flatten().filter(|mount| mount["Type"] == "volume");
+        let volumes = volumes.map(|mount| {
+            let name = mount["Source"].as_str().unwrap_or_default();
+            json!({
+                "Type": "volume", "Name": name, "Source": folder.join(name),
+                "Destination": mount["Target"], "Driver": "local",
+            })
+        });
+        let layer = folder.join(format!("layer-{}", container.id));
+        let driver = json!({"Name": "overlay2", "Data": {"UpperDir": layer}});
+        (volumes.collect(), driver)
+    }
+
+    /// What it counts.
+    pub(super) fn usage(&self) -> Value {
+        let counted = |name: &str| self.counted.get(name).copied().unwrap_or(0);
+        let volumes = self
+            .volumes
+            .keys()
+            .map(|name| json!({"Name": name, "UsageData": {"Size": counted(name), "RefCount": 1}}));
+        let containers = self.containers.keys().map(|id| json!({"Id": id, "SizeRw": counted(id)}));
+        json!({
+            "LayersSize": 0, "Images": [], "BuildCache": [],
+            "Volumes": volumes.collect::<Vec<_>>(), "Containers": containers.collect::<Vec<_>>(),
+        })
     }
 
     pub(super) fn exit(&mut self, id_or_name: &str, exit_code: i64, out_of_memory: bool) {

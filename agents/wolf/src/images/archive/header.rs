@@ -61,8 +61,15 @@ impl Header {
         };
         let mut path = until_nul(field(0, 100)).to_vec();
         let prefix = until_nul(field(345, 155));
-        // GNU's old format keeps other things in that field.
-        if field(257, 6) == b"ustar\0" && !prefix.is_empty() {
+        // Other formats keep other things in that field, and Go's reader takes
+        // it for a beginning all the same when those are none.
+        if field(257, 6) != b"ustar\0" {
+            if !is_time(field(345, 12)) || !is_time(field(357, 12)) {
+                return Err("a header has times that are no numbers");
+            }
+        } else if field(508, 4) == b"tar\0" {
+            return Err("it is in the format of star");
+        } else if !prefix.is_empty() {
             path = [prefix, b"/", &path].concat();
         }
         let size = number(field(124, 12)).ok_or(wrong)?;
@@ -82,6 +89,11 @@ fn number(field: &[u8]) -> Option<u64> {
     }
     let text = std::str::from_utf8(until_nul(field)).ok()?.trim();
     if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
+}
+
+/// A time as every reader takes it: octal digits, or nothing.
+fn is_time(field: &[u8]) -> bool {
+    field.iter().all(|byte| matches!(byte, b'0'..=b'7' | b' ' | 0)) && number(field).is_some()
 }
 
 /// The text before the first NUL.

@@ -127,6 +127,77 @@ fn a_long_name_is_read_like_a_short_one() {
     assert!(long(b'x', b"31 size=99999999999999999999999\n", file).is_err());
 }
 
+/// What Go's reader, the engine's, would not take as it was checked here.
+#[test]
+fn what_readers_take_in_different_ways_is_refused() {
+    type Records<'a> = &'a [(u8, &'static [u8])];
+    let with = |records: Records<'_>, inner: (u8, &'static str, &'static [u8])| {
+        let mut entries = image();
+        let records = records.iter().map(|(kind, record)| (*kind, "record", *record));
+        let records: Vec<_> = records.chain([inner]).collect();
+        entries.splice(0..0, records);
+        check(&tar(&entries))
+    };
+    let file = (b'0', "short", &b""[..]);
+    let link = (b'2', "a/b", &b"c"[..]);
+    let long: (u8, &[u8]) = (b'L', b"../../x\0");
+    let path: (u8, &[u8]) = (b'x', b"11 path=ok\n");
+    let refused = |records: Records<'_>, inner, why: &str| {
+        let told = with(records, inner).expect_err(why).to_string();
+        assert!(told.contains(why), "{told}");
+    };
+    // Go prefers GNU's, whichever comes last; both orders, and both innocent.
+    refused(&[long, path], file, "twice");
+    refused(&[(b'L', b"fine\0"), path], file, "twice");
+    refused(&[path, (b'L', b"fine\0")], file, "twice");
+    refused(&[(b'K', b"../../../x\0"), (b'x', b"15 linkpath=ok\n")], link, "twice");
+    refused(&[(b'x', b"15 linkpath=ok\n"), (b'K', b"ok\0")], link, "twice");
+    refused(&[(b'x', b"11 path=ok\n11 path=ok\n")], file, "twice");
+    refused(&[(b'x', b"10 size=0\n10 size=0\n")], file, "twice");
+    // A second record of a kind takes all that the first said away, also when
+    // it says nothing.
+    refused(&[path, (b'x', b"13 comment=x\n")], file, "two extension records");
+    refused(&[path, (b'x', b"")], file, "two extension records");
+    refused(&[(b'L', b"ok\0"), (b'L', b"")], file, "two extension records");
+    refused(&[(b'K', b"ok\0"), (b'K', b"")], link, "two extension records");
+    // Together they say different things, and the next entry begins anew.
+    assert_eq!(with(&[(b'L', b"fine\0"), (b'x', b"15 linkpath=ok\n")], link), Ok(()));
+    let mut twice = image();
+    for at in [0, 2] {
+        twice.insert(at, path_of("11 path=ok\n"));
+    }
+    assert_eq!(check(&tar(&twice)), Ok(()));
+}
+
+fn path_of(record: &'static str) -> (u8, &'static str, &'static [u8]) {
+    (b'x', "record", record.as_bytes())
+}
+
+/// The field that a prefix is in, as other formats use it.
+#[test]
+fn a_beginning_of_a_path_hides_in_no_other_field() {
+    let made = |magic: &[u8], prefix: &[u8], trailer: &[u8]| {
+        let mut archive = tar(&image());
+        let block = &mut archive[..512];
+        block[257..257 + magic.len()].copy_from_slice(magic);
+        block[345..345 + prefix.len()].copy_from_slice(prefix);
+        block[508..508 + trailer.len()].copy_from_slice(trailer);
+        seal(block);
+        check(&archive)
+    };
+    assert_eq!(made(b"ustar\x0000", b"fine", b""), Ok(()));
+    assert!(made(b"ustar\x0000", b"../fine", b"").is_err());
+    // GNU's times; what is none makes Go take the field for a beginning.
+    assert_eq!(made(b"ustar  \0", b"00000000001\x0000000000001\0", b""), Ok(()));
+    assert_eq!(made(b"ustar  \0", b"", b""), Ok(()));
+    for odd in [&b"../../x"[..], b"1 1", b"\t1", b"00000000001\0../../x"] {
+        assert!(made(b"ustar  \0", odd, b"").is_err(), "{odd:?}");
+        assert!(made(b"\0\0\0\0\0\0\0\0", odd, b"").is_err(), "{odd:?}");
+    }
+    // Star's prefix is shorter: a part of a path could end where it does.
+    assert!(made(b"ustar\x0000", b"fine", b"tar\0").is_err());
+}
+
 #[test]
 fn other_formats_and_lies_are_told_apart() {
     let told = |archive: &[u8]| check(archive).unwrap_err().to_string();

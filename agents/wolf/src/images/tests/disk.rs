@@ -2,78 +2,166 @@
 
 use std::time::UNIX_EPOCH;
 
+use super::loading::until;
 use super::*;
+use crate::engine::fake::{Call, Fault as EngineFault};
 
 /// One megabyte.
 const M: u64 = 1 << 20;
 
+/// A disk that follows what the engine holds and what others write.
+struct Shared {
+    fake: FakeEngine,
+    /// Bytes that are free when no image is gone and nobody wrote.
+    free: u64,
+    /// Bytes that each image gives back.
+    image: u64,
+    images: usize,
+    written: Mutex<u64>,
+}
+
+impl Shared {
+    fn of(bench: &Bench, free: u64, image: u64) -> Arc<Self> {
+        let (fake, images) = (bench.fake.clone(), bench.fake.images().len());
+        Arc::new(Self { fake, free, image, images, written: Mutex::new(0) })
+    }
+
+    /// Writes, but no more than fits.
+    fn write(&self, bytes: u64) {
+        let fits = bytes.min(self.now());
+        *self.written.lock() += fits;
+    }
+
+    fn gone(&self) -> u64 {
+        (self.images - self.fake.images().len()) as u64
+    }
+
+    fn now(&self) -> u64 {
+        (self.free + self.gone() * self.image).saturating_sub(*self.written.lock())
+    }
+}
+
+impl DiskSource for Shared {
+    fn space(&self, _: &Path) -> Option<Space> {
+        Some(Space { total: 1 << 40, free: self.now(), device: 1 })
+    }
+}
+
+impl Bench {
+    /// As it is, on this disk.
+    fn on(&self, disk: Arc<dyn DiskSource>) -> Images {
+        let images = Images::new(Parts {
+            store: self.images.inner.store.clone(),
+            config: config(),
+            disk,
+            data_dir: self.dir.path().to_owned(),
+            supervisor: self.context.supervisor.clone(),
+        });
+        *images.inner.uses.lock() = self.images.inner.uses.lock().clone();
+        images
+    }
+
+    /// Images of ours, the first used longest ago.
+    fn ours(&self, names: &[&str]) {
+        for (at, name) in (1u64..).zip(names) {
+            self.fake.add_image(name, serde_json::json!({}));
+            let when = UNIX_EPOCH + Duration::from_secs(at);
+            self.images.inner.uses.lock().brought(&format!("sha256:{name}"), when);
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.fake.images().contains(&name.to_owned())
+    }
+}
+
+/// Of the configuration of these tests: below `SHORT` nothing new comes and
+/// images go, until `ENOUGH` is free.
+const RESERVE: u64 = M;
+const SHORT: u64 = 2 * M;
+const ENOUGH: u64 = SHORT + M / 4;
+
+/// A writer that does not wait for anybody. What it writes between two looks is
+/// what it gets below the mark, and no more as long as there are images: the
+/// reserve is touched by none that writes less than lies between the marks.
 #[tokio::test]
-async fn a_wolf_refuses_then_makes_room_before_its_disk_is_full() {
+async fn a_writer_that_never_slows_down_gets_no_further_than_one_step() {
+    for step in [M / 4, SHORT - RESERVE, SHORT - 1, 3 * M] {
+        let bench = Bench::new();
+        bench.ours(&["used:1", "a:1", "b:1", "c:1", "d:1"]);
+        bench.fake.add_image("theirs:1", serde_json::json!({}));
+        bench.fake.add_container("used:1");
+        let disk = Shared::of(&bench, 6 * M, M);
+        let images = bench.on(disk.clone());
+        let pressure = images.disk_pressure();
+        let mut worst = u64::MAX;
+        while disk.gone() < 4 {
+            disk.write(step);
+            worst = worst.min(disk.now());
+            let before = disk.gone();
+            images.relieve().await;
+            let gone = disk.gone();
+            if gone < 4 {
+                assert!(disk.now() >= ENOUGH || gone == before, "one look makes all the room");
+                assert_eq!(*pressure.borrow(), "");
+            }
+            assert!(
+                gone <= before + 1 || disk.now() - disk.image < ENOUGH,
+                "{gone} images went where fewer would do"
+            );
+        }
+        assert!(worst >= SHORT.saturating_sub(step), "step {step}: {worst} were left");
+        // Now only what is not ours to remove is left, and it writes on.
+        while disk.now() > 0 {
+            disk.write(step);
+            images.relieve().await;
+            assert!(disk.now() >= SHORT || !pressure.borrow().is_empty(), "step {step}");
+        }
+        assert!(pressure.borrow().contains("less than the reserve"), "{}", *pressure.borrow());
+        tokio::time::timeout(WAIT, images.full()).await.unwrap();
+        for name in ["used:1", "theirs:1", "wolfpack/sandbox-base:latest"] {
+            assert!(bench.has(name), "{name} is not ours to remove");
+        }
+        *disk.written.lock() = 0;
+        images.relieve().await;
+        assert_eq!(*pressure.borrow(), "");
+    }
+}
+
+#[tokio::test]
+async fn new_ones_are_refused_before_any_image_goes_and_also_when_none_can() {
     let bench = Bench::new();
-    // Two of ours, one of ours that is used, one of somebody else's.
-    for name in ["ours:1", "ours:2", "used:1", "theirs:1"] {
-        bench.fake.add_image(name, serde_json::json!({}));
-    }
-    let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-    for (name, when) in [("ours:1", 20), ("ours:2", 10), ("used:1", 1)] {
-        bench.images.inner.uses.lock().brought(&format!("sha256:{name}"), at(when));
-    }
-    bench.fake.add_container("used:1");
+    bench.ours(&["a:1"]);
+    bench.disk.free(SHORT - 1);
     let pressure = bench.images.disk_pressure();
-    // Each image gives a quarter of the reserve back; a writer takes a step for
-    // each look, and a large one while new sandboxes come.
-    let (mut written, mut worst, mut refused) = (0, u64::MAX, 0);
-    for _ in 0..40 {
-        written += if pressure.borrow().is_empty() { 512 * 1024 } else { 8 * 1024 };
-        let gone = 4 - ["ours:1", "ours:2", "used:1", "theirs:1"]
-            .iter()
-            .filter(|name| bench.fake.images().contains(&(**name).to_owned()))
-            .count() as u64;
-        let free = (8 * M + gone * M / 4).saturating_sub(written);
-        worst = worst.min(free);
-        bench.disk.free(free);
-        bench.images.relieve().await;
-        refused += usize::from(!pressure.borrow().is_empty());
-    }
-    assert!(refused > 10, "new sandboxes were refused");
-    assert!(worst > M, "{worst} bytes were left of a reserve of {M}");
-    let left = bench.fake.images();
-    for name in ["used:1", "theirs:1", "wolfpack/sandbox-base:latest"] {
-        assert!(left.contains(&name.to_owned()), "{name} is not ours to remove");
-    }
-    for name in ["ours:1", "ours:2"] {
-        assert!(!left.contains(&name.to_owned()), "{name} makes room");
-    }
-    assert!(pressure.borrow().contains("free"), "{}", *pressure.borrow());
-    bench.disk.free(100 * M);
+    bench.fake.script(Call::RemoveImage, EngineFault::Slow(WAIT * 10));
+    let images = bench.images.clone();
+    let relieving = tokio::spawn(async move { images.relieve().await });
+    until(|| bench.fake.calls(Call::RemoveImage) == 1).await;
+    assert!(bench.has("a:1") && pressure.borrow().contains("free"), "{}", *pressure.borrow());
+    relieving.abort();
+    bench.fake.script(Call::RemoveImage, EngineFault::Status(500, "busy"));
     bench.images.relieve().await;
-    assert_eq!(*pressure.borrow(), "");
+    assert!(bench.has("a:1") && !pressure.borrow().is_empty());
 }
 
 #[tokio::test]
 async fn the_one_used_longest_ago_goes_first_and_only_as_many_as_needed() {
-    let bench = Bench::new();
-    for name in ["a:1", "b:1"] {
-        bench.fake.add_image(name, serde_json::json!({}));
-        bench.images.fetched(&format!("sha256:{name}"));
+    for (free, left) in [
+        (SHORT, &["a:1", "b:1", "c:1"][..]),
+        (SHORT - 1, &["b:1", "c:1"]),
+        (SHORT - M / 2, &["c:1"]),
+        (SHORT - M, &[]),
+    ] {
+        let bench = Bench::new();
+        bench.ours(&["a:1", "b:1", "c:1"]);
+        let disk = Shared::of(&bench, free, M / 2);
+        let images = bench.on(disk.clone());
+        images.relieve().await;
+        let found: Vec<_> = ["a:1", "b:1", "c:1"].into_iter().filter(|it| bench.has(it)).collect();
+        assert_eq!(found, left, "{free} were free");
+        assert_eq!(*images.disk_pressure().borrow(), "");
     }
-    let long_ago = UNIX_EPOCH + Duration::from_secs(5);
-    *bench.images.inner.uses.lock() = uses::Uses::default();
-    bench.images.inner.uses.lock().brought("sha256:b:1", long_ago);
-    bench.images.inner.uses.lock().brought("sha256:a:1", clock::now());
-    bench.disk.free(2 * M - 1);
-    let images = bench.images.clone();
-    // The disk is well again as soon as one image is gone.
-    let (fake, disk) = (bench.fake.clone(), bench.disk.clone());
-    let watching = tokio::spawn(async move {
-        while fake.images().contains(&"b:1".to_owned()) {
-            tokio::task::yield_now().await;
-        }
-        disk.free(100 * M);
-    });
-    images.relieve().await;
-    watching.await.unwrap();
-    assert!(!bench.fake.images().contains(&"b:1".to_owned()));
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ async fn an_image_that_a_container_stands_on_stays() {
     assert_eq!(odd.reason, Reason::RequestInvalid);
 }
 
-async fn until(mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(mut holds: impl FnMut() -> bool) {
     let begun = std::time::Instant::now();
     while !holds() {
         assert!(begun.elapsed() < WAIT, "it did not come to be");

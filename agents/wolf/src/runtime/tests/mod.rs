@@ -1,6 +1,7 @@
 //! The service over the real client and a fake engine with scripted faults.
 
 mod belongings;
+mod disk;
 mod life;
 mod streams;
 
@@ -118,7 +119,10 @@ impl Host {
                 otlp_endpoint: None,
                 uid: 0,
                 docker: DockerConfig { shared: self.shared, depth: 2 },
-                mounts: MountsConfig { allow: vec![self.dir.path().join("allowed")] },
+                mounts: MountsConfig {
+                    allow: vec![self.dir.path().join("allowed")],
+                    ..MountsConfig::default()
+                },
                 stage: Stage::in_dir(self.dir.path()),
             },
             bridges: bridges.clone(),

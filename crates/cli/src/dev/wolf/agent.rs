@@ -32,7 +32,11 @@ pub(super) async fn start(
             cpu_milli: overcommitted_cpu(),
             ..Default::default()
         },
-        mounts: agent::config::MountsConfig { allow: config.mount_roots.clone() },
+        // All projects of this machine's fleet are its one user's.
+        mounts: agent::config::MountsConfig {
+            allow: config.mount_roots.clone(),
+            every_project: true,
+        },
         telemetry: config.telemetry().clone(),
         ..agent::Config::default()
     };

@@ -88,6 +88,8 @@ impl Settings {
             ("LABELS", format!("{{ {INSTANCE_LABEL:?} = {:?} }}", self.instance)),
             ("TELEMETRY__FILTER", self.filter.clone()),
             ("MOUNTS__ALLOW", list(&self.mount_roots)),
+            // All projects of this machine's fleet are its one user's.
+            ("MOUNTS__EVERY_PROJECT", "true".to_owned()),
         ];
         if let Some(cpu) = self.cpu_milli {
             variables.push(("CAPACITY__CPU_MILLI", cpu.to_string()));
@@ -224,6 +226,7 @@ mod tests {
             environment.iter().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
         };
         assert_eq!(find("SERVER").as_deref(), Some("https://wolfpack.internal:8443"));
+        assert_eq!(find("MOUNTS__EVERY_PROJECT").as_deref(), Some("true"));
         for key in ["LABELS", "MOUNTS__ALLOW"] {
             let text = format!("value = {}", find(key).unwrap_or_default());
             assert!(text.parse::<toml::Table>().is_ok(), "{text}");

@@ -1,5 +1,5 @@
 //! When a call ends. The client's `grpc-timeout`, or a default for unary
-//! calls; on time the handler is dropped, a running response is cut, and the
+//! calls, which may not ask for more than the listener's longest; on time the handler is dropped, a running response is cut, and the
 //! answer is DEADLINE_EXCEEDED. Streams also end here while the server drains,
 //! and when the credential of their caller is revoked.
 
@@ -25,7 +25,7 @@ use crate::server::shared::{CallDeadline, RequestId, Shared, route};
 use crate::server::stack::{Answer, Handle, Next};
 use crate::timeout;
 
-/// Longer ones are cut to this: nothing of ours lives for ten years.
+/// Streams' are cut to this: nothing of ours lives for ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub(crate) struct Deadline {
@@ -48,9 +48,15 @@ impl Handle for Deadline {
             }
         };
         let kind = route.kind();
-        let time = given
-            .or_else(|| (kind == RpcKind::Unary).then_some(self.shared.profile.default_deadline));
-        let deadline = time.map(|time| Instant::now() + time.min(LONGEST));
+        let profile = &self.shared.profile;
+        let time = match kind {
+            // It holds a place as long as it runs, so how long is for us to say.
+            RpcKind::Unary => {
+                Some(given.unwrap_or(profile.default_deadline).min(profile.longest_call))
+            }
+            RpcKind::Stream => given.map(|given| given.min(LONGEST)),
+        };
+        let deadline = time.map(|time| Instant::now() + time);
         if time.is_some_and(|time| time.is_zero()) {
             return Box::pin(async move { refuse(&route, exceeded()) });
         }

@@ -1,5 +1,5 @@
 //! Refuses at once what would have to wait: a bounded number of calls runs,
-//! and of streams apart from them.
+//! of streams apart from them, and of strangers' apart from both.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use tonic::Status;
 use tonic::body::Body;
 use wolfpack_types::Reason;
 
+use super::strangers::{self, Strangers};
 use crate::error::busy;
 use crate::policy::RpcKind;
 use crate::server::body::refuse;
@@ -24,6 +25,10 @@ use crate::server::stack::{Answer, Handle, Next};
 pub(crate) struct LoadShed {
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// What no rpc is, pages and pictures: whoever asks, it takes no place of
+    /// an rpc.
+    fallback: Arc<Semaphore>,
+    strangers: Strangers,
     next: Next,
 }
 
@@ -32,6 +37,8 @@ impl LoadShed {
         Self {
             calls: Arc::new(Semaphore::new(profile.max_calls)),
             streams: Arc::new(Semaphore::new(profile.max_streams)),
+            fallback: Arc::new(Semaphore::new(profile.max_streams)),
+            strangers: Strangers::new(profile),
             next,
         }
     }
@@ -45,8 +52,16 @@ impl Handle for LoadShed {
             return self.next.handle(request);
         }
         let kind = route.kind();
-        let slots = if kind == RpcKind::Unary { &self.calls } else { &self.streams };
-        let Ok(permit) = Arc::clone(slots).try_acquire_owned() else {
+        let stranger = strangers::is_stranger(&request);
+        let place = if route.fallback {
+            Arc::clone(&self.fallback).try_acquire_owned().ok().map(Place::Known)
+        } else if stranger {
+            self.strangers.place(kind, &request).map(Place::Strangers)
+        } else {
+            let slots = if kind == RpcKind::Unary { &self.calls } else { &self.streams };
+            Arc::clone(slots).try_acquire_owned().ok().map(Place::Known)
+        };
+        let Some(place) = place else {
             let fault = busy(
                 Reason::Overloaded,
                 "the server has too much to do at once; try again in a moment",
@@ -54,22 +69,32 @@ impl Handle for LoadShed {
             );
             return Box::pin(async move { refuse(&route, fault) });
         };
-        let answer = self.next.handle(request);
+        let answer = if stranger && kind == RpcKind::Unary && !route.fallback {
+            self.strangers.promptly(route, request, &self.next)
+        } else {
+            self.next.handle(request)
+        };
         Box::pin(async move {
             let response = answer.await;
             if kind == RpcKind::Unary || http_body::Body::is_end_stream(response.body()) {
-                drop(permit);
+                drop(place);
                 return response;
             }
-            response.map(|inner| Body::new(Counted { inner, _permit: permit }))
+            response.map(|inner| Body::new(Counted { inner, _place: place }))
         })
     }
+}
+
+/// What a call holds while it runs.
+enum Place {
+    Known(#[allow(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit),
+    Strangers(#[allow(dead_code, reason = "held until it is dropped")] strangers::Place),
 }
 
 /// A stream holds its place until its last byte.
 struct Counted {
     inner: Body,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl http_body::Body for Counted {

@@ -8,4 +8,5 @@ pub(crate) mod load_shed;
 pub(crate) mod metrics;
 pub(crate) mod panic;
 pub(crate) mod rate_limit;
+mod strangers;
 pub(crate) mod trace;

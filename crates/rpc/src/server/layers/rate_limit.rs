@@ -3,7 +3,7 @@
 //! as many may share it.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::request::Caller;
 use crate::server::body::refuse;
 use crate::server::profile;
 use crate::server::shared::{Peer, Shared, route};
+use crate::server::shares::network;
 use crate::server::stack::{Answer, Handle, Next};
 
 /// Buckets that the bearers of one address fall into: enough to keep those of
@@ -115,14 +116,6 @@ impl Handle for RateLimit {
     }
 }
 
-/// An IPv6 host has a whole /64 of addresses.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,14 +170,5 @@ mod tests {
             .count();
         assert!(passed <= 80, "an address has eight times as much, not {passed}");
         assert!(limiter.buckets.len() as u64 <= BEARERS + 2, "{}", limiter.buckets.len());
-    }
-
-    #[test]
-    fn addresses_of_one_host_share_a_bucket() {
-        let ip = |text: &str| network(text.parse().unwrap());
-        assert_eq!(ip("2001:db8::1"), ip("2001:db8::ffff"));
-        assert_ne!(ip("2001:db8::1"), ip("2001:db8:0:1::1"));
-        assert_eq!(ip("::ffff:10.0.0.1"), ip("10.0.0.1"));
-        assert_ne!(ip("10.0.0.1"), ip("10.0.0.2"));
     }
 }

@@ -85,6 +85,10 @@ pub(crate) struct State {
     /// Whether sandboxes attach a tunnel of their own.
     pub(crate) own_tunnels: bool,
     pub(crate) agents_ready: bool,
+    /// Whether wolves do not come to the end of a removal.
+    pub(crate) removals_hang: bool,
+    /// Whether the scheduler binds no reservation.
+    pub(crate) binds_nothing: bool,
     pub(crate) clipboard: String,
     /// Names of images that every wolf has.
     pub(crate) images: Vec<String>,
@@ -249,6 +253,19 @@ impl World {
                 let _ = self.inner.tunnel_events.send((false, tunnel));
             }
         });
+    }
+
+    /// The wolf ends the container of a sandbox, for this reason.
+    pub(crate) fn end_container_for(&self, sandbox: &str, reason: &str) {
+        self.with(|state| {
+            for ((_, name), container) in &mut state.containers {
+                if name == sandbox {
+                    container.reason = reason.to_owned();
+                    container.message = "the wolf's words".to_owned();
+                }
+            }
+        });
+        self.end_container(sandbox, 137, false);
     }
 
     /// The container of a sandbox ends by itself.

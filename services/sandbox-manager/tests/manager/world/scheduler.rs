@@ -85,6 +85,9 @@ impl SchedulerService for World {
         let name = request.into_inner().name;
         let ttl = self.inner.reservation_ttl;
         let reservation = self.with(|state| {
+            if state.binds_nothing {
+                return Err(fault(Reason::DependencyUnavailable, "no database"));
+            }
             let held = state
                 .reservations
                 .iter_mut()

@@ -159,6 +159,10 @@ impl WolfRuntimeService for Runtime {
     ) -> Result<Response<RemoveSandboxResponse>, Status> {
         let request = request.into_inner();
         self.fence(&request.sandbox, request.owner_epoch)?;
+        self.world.with(|state| *state.counts.entry("removing").or_default() += 1);
+        while self.world.with(|state| state.removals_hang) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
         let removed = self.world.with(|state| {
             *state.counts.entry("remove").or_default() += 1;
             let key = self.key(&request.sandbox);

@@ -1,0 +1,224 @@
+use super::*;
+use futures::task::noop_waker_ref;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wolfpack_proto::tunnel::v1::{CarryRequest, carry_request};
+
+use crate::protocol::DataMode;
+use crate::splice::{LinkEnd, Totals};
+
+/// What a peer sends: frames by hand; dropping the sender ends the stream.
+struct Sent(mpsc::Receiver<Result<Bytes, Status>>);
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.0.poll_recv(cx).map(|item| item.map(|item| item.map(Frame::data)))
+    }
+}
+
+/// A connection with both peers in the test's hands.
+struct Spliced {
+    caller: Option<mpsc::Sender<Result<Bytes, Status>>>,
+    agent: Option<mpsc::Sender<Result<Bytes, Status>>>,
+    up: Option<RelayBody>,
+    down: Option<RelayBody>,
+    end: Arc<Mutex<Option<LinkEnd>>>,
+}
+
+/// What a body gave.
+#[derive(Debug, PartialEq)]
+enum Got {
+    Nothing,
+    Frame(Bytes),
+    End(Option<Reason>),
+}
+
+fn poll(body: &mut Option<RelayBody>) -> Got {
+    let mut cx = Context::from_waker(noop_waker_ref());
+    match Pin::new(body.as_mut().unwrap()).poll_frame(&mut cx) {
+        Poll::Pending => Got::Nothing,
+        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+            Ok(bytes) => Got::Frame(bytes),
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap();
+                let fault = crate::grpc::failure(&trailers)
+                    .map(|status| wolfpack_rpc::error::from_status(&status).reason);
+                Got::End(fault)
+            }
+        },
+        other @ Poll::Ready(_) => panic!("{other:?}"),
+    }
+}
+
+impl Spliced {
+    fn new() -> Self {
+        let (caller, from_caller) = mpsc::channel(8);
+        let (agent, from_agent) = mpsc::channel(8);
+        let end = Arc::<Mutex<Option<LinkEnd>>>::default();
+        let ended = end.clone();
+        let link = Link::new(Arc::<Totals>::default(), move |end| *ended.lock() = Some(end));
+        let body = |receiver, direction| {
+            let incoming = Incoming::new(tonic::body::Body::new(Sent(receiver)), DataMode::Raw);
+            RelayBody::new(link.clone(), direction, incoming, None)
+        };
+        Self {
+            up: Some(body(from_caller, Direction::Up)),
+            down: Some(body(from_agent, Direction::Down)),
+            caller: Some(caller),
+            agent: Some(agent),
+            end,
+        }
+    }
+
+    fn agent_says(&self, frame: Result<Bytes, Status>) {
+        self.agent.as_ref().unwrap().try_send(frame).unwrap();
+    }
+
+    fn caller_says(&self, frame: Result<Bytes, Status>) {
+        self.caller.as_ref().unwrap().try_send(frame).unwrap();
+    }
+
+    /// The agent's fin reaches the caller; the caller has not finished.
+    fn with_the_agents_fin() -> Self {
+        let mut spliced = Self::new();
+        spliced.agent_says(Ok(encode::FIN));
+        assert_eq!(poll(&mut spliced.down), Got::Frame(encode::FIN));
+        assert_eq!(poll(&mut spliced.down), Got::Nothing);
+        spliced
+    }
+
+    /// How the connection ended for whoever counts it.
+    fn counted(mut self) -> Option<Reason> {
+        drop((self.up.take(), self.down.take()));
+        let end = self.end.lock().take().expect("over");
+        end.fault.map(|fault| fault.reason)
+    }
+}
+
+fn reset_by_the_target() -> Bytes {
+    let frame = reasons::to_reset(&reset("the target left before it took all that was sent"));
+    encode::message(&CarryRequest { frame: Some(carry_request::Frame::Reset(frame)) })
+}
+
+/// The stream was reset by its peer, or its connection broke.
+fn broke(cause: h2::Error) -> Status {
+    let mut status = Status::unknown("broke");
+    status.set_source(Arc::new(cause));
+    status
+}
+
+fn lost() -> Status {
+    broke(closed())
+}
+
+/// What h2 says when its connection is gone: it makes no such error for others,
+/// so one is taken from a handshake over a socket that is closed.
+fn closed() -> h2::Error {
+    let (near, far) = tokio::io::duplex(64);
+    drop(far);
+    let mut handshake = Box::pin(h2::server::handshake(near));
+    let mut cx = Context::from_waker(noop_waker_ref());
+    match handshake.as_mut().poll(&mut cx) {
+        Poll::Ready(Err(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn it_ends_well_only_after_both_fins_and_the_agents_end_in_whatever_order() {
+    // The caller's fin, then the agent's end.
+    let mut spliced = Spliced::with_the_agents_fin();
+    spliced.caller_says(Ok(encode::FIN));
+    assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+    assert_eq!(poll(&mut spliced.down), Got::Nothing, "the target has not taken all");
+    assert_eq!(poll(&mut spliced.up), Got::Nothing, "nor is the agent's response over");
+    spliced.agent = None;
+    assert_eq!(poll(&mut spliced.down), Got::End(None));
+    assert_eq!(poll(&mut spliced.up), Got::End(None));
+    assert_eq!(spliced.counted(), None);
+
+    // The agent's end at once, as agents once did; then the caller's fin.
+    let mut spliced = Spliced::with_the_agents_fin();
+    spliced.agent = None;
+    assert_eq!(poll(&mut spliced.down), Got::Nothing, "the caller still sends");
+    spliced.caller = None;
+    assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN), "an end without a fin is one");
+    assert_eq!(poll(&mut spliced.down), Got::End(None));
+    assert_eq!(poll(&mut spliced.up), Got::End(None));
+    assert_eq!(spliced.counted(), None);
+}
+
+#[test]
+fn a_target_that_left_before_it_took_all_is_a_reset_after_the_fin_too() {
+    for caller_finishes in [false, true] {
+        let mut spliced = Spliced::with_the_agents_fin();
+        if caller_finishes {
+            spliced.caller_says(Ok(encode::FIN));
+            assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+        }
+        spliced.agent_says(Ok(reset_by_the_target()));
+        assert_eq!(poll(&mut spliced.down), Got::End(Some(Reason::ConnectionReset)));
+        assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::ConnectionReset)));
+        assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
+    }
+}
+
+#[test]
+fn a_stream_or_a_connection_that_breaks_after_the_fin_is_no_clean_end() {
+    for (error, reason) in
+        [(broke(h2::Reason::CANCEL.into()), Reason::ConnectionReset), (lost(), Reason::TunnelLost)]
+    {
+        for caller_finishes in [false, true] {
+            let mut spliced = Spliced::with_the_agents_fin();
+            if caller_finishes {
+                spliced.caller_says(Ok(encode::FIN));
+                assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+            }
+            spliced.agent_says(Err(error.clone()));
+            assert_eq!(poll(&mut spliced.down), Got::End(Some(reason)));
+            assert_eq!(spliced.counted(), Some(reason));
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_lets_go_of_the_callers_direction_is_no_clean_end() {
+    for agent_ended in [false, true] {
+        let mut spliced = Spliced::with_the_agents_fin();
+        if agent_ended {
+            spliced.agent = None;
+            assert_eq!(poll(&mut spliced.down), Got::Nothing);
+        }
+        spliced.up = None;
+        assert_eq!(poll(&mut spliced.down), Got::End(Some(Reason::ConnectionReset)));
+        assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
+    }
+    // Both bodies are gone before either said how it ended.
+    let mut spliced = Spliced::with_the_agents_fin();
+    spliced.up = None;
+    assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
+}
+
+#[test]
+fn a_caller_that_leaves_is_told_to_the_agent_unless_it_had_all() {
+    let mut spliced = Spliced::new();
+    spliced.caller_says(Ok(encode::FIN));
+    assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+    spliced.down = None;
+    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::Cancelled)));
+    assert_eq!(spliced.counted(), Some(Reason::Cancelled));
+
+    let mut spliced = Spliced::with_the_agents_fin();
+    spliced.caller_says(Ok(encode::FIN));
+    assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+    spliced.down = None;
+    assert_eq!(poll(&mut spliced.up), Got::End(None));
+    assert_eq!(spliced.counted(), None);
+}
