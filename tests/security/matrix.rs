@@ -9,6 +9,7 @@ use tonic::transport::Channel;
 use tonic_types::StatusExt as _;
 use wolfpack_proto::registry::v1 as registry;
 use wolfpack_proto::sandbox::v1 as sandbox;
+use wolfpack_proto::tunnel::v1 as tunnel;
 use wolfpack_testkit::client::{Client, timed};
 use wolfpack_testkit::dev_fleet::DevFleet;
 
@@ -45,10 +46,18 @@ impl World {
         let spare =
             registry::CreateApiKeyRequest { project: me.project.clone(), ..Default::default() };
         let spare = owner.identity().create_api_key(timed(spare, 10)).await.unwrap().into_inner();
+        let exposure = tunnel::CreateExposureRequest {
+            endpoint: wolf.name.clone(),
+            target: "moonlight-web".to_owned(),
+            ..Default::default()
+        };
+        let exposure = owner.exposures().create_exposure(timed(exposure, 10)).await.unwrap();
+        let exposure = exposure.into_inner().exposure.unwrap();
         let names = BTreeMap::from([
             ("{sandbox}", live.name),
             ("{sharing}", sharing.name),
             ("{wolf}", wolf.name.clone()),
+            ("{exposure}", exposure.name),
             ("{key}", spare.api_key.unwrap().name),
             ("{project}", me.project),
             ("{user}", me.user),

@@ -54,7 +54,7 @@ pub(crate) enum Audience {
 
 /// A row: the rpc, whom it is for, and a request about a live resource, of
 /// several messages if need be. In the request `{sandbox}`, `{wolf}`, `{key}`,
-/// `{project}` and `{user}` stand for the owner's live ones, `{sharing}` for a
+/// `{exposure}`, `{project}` and `{user}` stand for the owner's live ones, `{sharing}` for a
 /// sandbox that shares the wolf's engine and started a container there,
 /// `{image}` for an image of `{archive}`, which has `{size}` bytes and the
 /// digest `{sha256}`; `{uuid}` for a fresh one.
@@ -169,6 +169,22 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     ("/wolfpack.tunnel.v1.TunnelService/ListTunnels", Users(OwnOnly, Gets("tunnels")), "{}"),
     ("/wolfpack.tunnel.v1.TunnelService/WatchTunnels", Users(OwnOnly, Watches("attached")), "{}"),
+    (
+        "/wolfpack.tunnel.v1.ExposureService/CreateExposure",
+        Users(NotFound, Gets("exposure.listenAddress")),
+        r#"{"endpoint":"{wolf}","target":"moonlight-web"}"#,
+    ),
+    (
+        "/wolfpack.tunnel.v1.ExposureService/GetExposure",
+        Users(NotFound, Gets("exposure.listenAddress")),
+        r#"{"name":"{exposure}"}"#,
+    ),
+    ("/wolfpack.tunnel.v1.ExposureService/ListExposures", Users(OwnOnly, Gets("exposures")), "{}"),
+    (
+        "/wolfpack.tunnel.v1.ExposureService/DeleteExposure",
+        Users(NotFound, Gets("={}")),
+        r#"{"name":"{exposure}"}"#,
+    ),
     // Sandbox manager.
     (
         "/wolfpack.sandbox.v1.SandboxService/CreateSandbox",

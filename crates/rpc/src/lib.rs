@@ -14,6 +14,7 @@
 pub mod auth;
 mod call;
 pub mod client;
+mod coalesce;
 pub mod error;
 pub mod forward;
 pub mod policy;

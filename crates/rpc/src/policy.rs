@@ -15,6 +15,19 @@ pub enum RpcKind {
     Unary,
     /// May run for long; has a deadline only when the client sets one.
     Stream,
+    /// A stream that carries a protocol of its own, thousands of them on a
+    /// connection: its handler ends it with what it belongs to, when the server
+    /// stops or a credential is revoked, and traces it by its own means. It is
+    /// counted, bounded and authorised like any other.
+    Relay,
+}
+
+impl RpcKind {
+    /// Whether more than one message may go either way.
+    #[must_use]
+    pub fn streams(self) -> bool {
+        self != Self::Unary
+    }
 }
 
 /// Who may call an rpc. Begin with [`Allow::NOBODY`].
@@ -174,7 +187,7 @@ pub fn wrong_rows(
     for (index, row) in rows.iter().enumerate() {
         match rpcs.get(row.method) {
             None => faults.push(format!("{}: no such rpc", row.method)),
-            Some(kind) if *kind != row.kind => {
+            Some(kind) if kind.streams() != row.kind.streams() => {
                 faults.push(format!("{}: it is {kind:?}, the row says {:?}", row.method, row.kind));
             }
             Some(_) if rows[..index].iter().any(|other| other.method == row.method) => {

@@ -27,12 +27,14 @@
 
 pub mod clock;
 pub mod config;
+pub mod data_thread;
 pub mod process;
 pub mod service;
 pub mod supervisor;
 pub mod telemetry;
 pub mod trace_context;
 
+pub use data_thread::DataThread;
 pub use process::{BoxError, HasTelemetry, install_crypto_provider};
 pub use service::Context;
 pub use supervisor::{Policy, ShutdownReport, Supervisor};

@@ -17,6 +17,7 @@ use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClie
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
 use wolfpack_proto::scheduler::v1::scheduler_service_client::SchedulerServiceClient;
+use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
 
 /// Puts a key on every call; none for an anonymous caller.
 #[derive(Debug, Clone)]
@@ -125,6 +126,12 @@ impl Client {
     #[must_use]
     pub fn identity(&self) -> IdentityServiceClient<Keyed> {
         IdentityServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    /// `ExposureService`.
+    #[must_use]
+    pub fn exposures(&self) -> ExposureServiceClient<Keyed> {
+        ExposureServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     /// `SchedulerService`.

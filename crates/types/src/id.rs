@@ -128,6 +128,8 @@ ids! {
     ReservationId, "reservations";
     /// One boot of a sandbox.
     ExecutionId, "executions";
+    /// A listener of a broker that leads to a target.
+    ExposureId, "exposures";
     /// One process of an agent or a service.
     InstanceId, "instances";
     /// One attachment of an agent to a broker.

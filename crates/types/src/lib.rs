@@ -20,8 +20,8 @@ pub use docker_mode::DockerMode;
 pub use endpoint::{Endpoint, Target};
 pub use fault::{Fault, FieldViolation};
 pub use id::{
-    ApiKeyId, ExecutionId, InstanceId, JoinTokenId, ParseIdError, ProjectId, ReservationId,
-    SandboxId, SessionId, UserId, WolfId,
+    ApiKeyId, ExecutionId, ExposureId, InstanceId, JoinTokenId, ParseIdError, ProjectId,
+    ReservationId, SandboxId, SessionId, UserId, WolfId,
 };
 pub use principal::{Principal, Role};
 pub use reason::{Code, Reason};

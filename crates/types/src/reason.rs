@@ -123,6 +123,8 @@ reasons! {
     ReservationNotFound, "RESERVATION_NOT_FOUND", NotFound, false;
     /// No such endpoint is attached, or it is not the caller's to reach.
     EndpointNotFound, "ENDPOINT_NOT_FOUND", NotFound, true;
+    /// There is no such exposure, or it is not the caller's to see.
+    ExposureNotFound, "EXPOSURE_NOT_FOUND", NotFound, false;
     /// The agent does not know this session; attach again.
     SessionUnknown, "SESSION_UNKNOWN", NotFound, false;
     /// The dial is unknown, used or over.
@@ -142,6 +144,8 @@ reasons! {
     /// A newer owner of the same work took over.
     OwnerFenced, "OWNER_FENCED", Aborted, false;
 
+    /// This broker gives out no exposures.
+    ExposuresDisabled, "EXPOSURES_DISABLED", FailedPrecondition, false;
     /// The reservation has ended.
     ReservationNotLive, "RESERVATION_NOT_LIVE", FailedPrecondition, false;
     /// The wolf refused the reservation: epoch, expiry or goods.
@@ -181,6 +185,8 @@ reasons! {
     HandshakesLimited, "HANDSHAKES_LIMITED", ResourceExhausted, true;
     /// Too many dials to this agent are pending.
     DialsLimited, "DIALS_LIMITED", ResourceExhausted, true;
+    /// The broker gives out no more exposures, or no port of them is free.
+    ExposuresLimited, "EXPOSURES_LIMITED", ResourceExhausted, true;
     /// The watcher does not keep up; watch again.
     WatcherTooSlow, "WATCHER_TOO_SLOW", ResourceExhausted, true;
     /// The message is larger than the server takes.

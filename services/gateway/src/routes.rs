@@ -45,6 +45,7 @@ public! {
     "wolfpack.sandbox.v1.DoctorService" => SandboxManager,
     "wolfpack.tunnel.v1.TunnelService" => TunnelBroker,
     "wolfpack.tunnel.v1.DialService" => TunnelBroker,
+    "wolfpack.tunnel.v1.ExposureService" => TunnelBroker,
 }
 
 /// Rpcs that need no credential. Nothing else goes on without one.

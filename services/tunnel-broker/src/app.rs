@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use wolfpack_proto::tunnel::v1::exposure_service_server::ExposureServiceServer;
 use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
 use wolfpack_rpc::server::{RateLimit, admin};
 use wolfpack_rpc::{
@@ -15,12 +16,13 @@ use wolfpack_runtime::{BoxError, Context};
 use wolfpack_tunnel::grpc::{ATTACH_PATH, CARRY_PATH, DIAL_PATH};
 
 use crate::config::Config;
-use crate::data_plane;
+use crate::data_plane::DataPlane;
+use crate::exposure::Exposures;
 use crate::files;
 use crate::follow::{follow_revocations, follow_wolves};
 use crate::metrics::Metrics;
 use crate::policy::{HEARTBEAT, POLICY, REGISTER_WOLF, RENEW_CERTIFICATE};
-use crate::service::{AttachMethod, CarryMethod, DialMethod, Raw, Tunnels};
+use crate::service::{AttachMethod, CarryMethod, DialMethod, ExposureRpcs, Raw, Tunnels};
 use crate::state::Broker;
 
 /// How much longer than our own drain the servers wait, so that streams end
@@ -46,6 +48,8 @@ pub struct App {
     config: Config,
     context: Context,
     broker: Arc<Broker>,
+    metrics: Arc<Metrics>,
+    exposures: Arc<Exposures>,
     registry: RpcChannel,
     authority: Arc<dyn Authority>,
     internal: BoundListener,
@@ -90,8 +94,27 @@ impl App {
             None => None,
         };
         let broker = Arc::new(Broker::new(config.limits.clone()));
+        let metrics = Arc::new(Metrics::new(&context.telemetry, &broker));
+        let exposures = Arc::new(Exposures::new(
+            config.exposures.on_request.clone(),
+            broker.clone(),
+            metrics.clone(),
+            &context.supervisor.token(),
+        ));
+        metrics.watch_exposures(&context.telemetry, &exposures);
         files::say_limit();
-        Ok(Self { config, context, broker, registry, authority, internal, agents, admin })
+        Ok(Self {
+            config,
+            context,
+            broker,
+            metrics,
+            exposures,
+            registry,
+            authority,
+            internal,
+            agents,
+            admin,
+        })
     }
 
     /// The bound sockets.
@@ -110,14 +133,32 @@ impl App {
         self.broker.clone()
     }
 
+    /// The exposures, for whoever opens them in the same process.
+    #[must_use]
+    pub fn exposures(&self) -> Arc<Exposures> {
+        self.exposures.clone()
+    }
+
     /// Serves until the supervisor stops, then drains: connections may finish
     /// until the configured deadline.
     ///
     /// # Errors
     /// When a listener fails.
     pub async fn run(self) -> Result<(), BoxError> {
-        let Self { config, context, broker, registry, authority, internal, agents, admin } = self;
-        let metrics = Arc::new(Metrics::new(&context.telemetry, &broker));
+        let Self {
+            config,
+            context,
+            broker,
+            metrics,
+            exposures,
+            registry,
+            authority,
+            internal,
+            agents,
+            admin,
+        } = self;
+        let plane = DataPlane::new(config.data_threads)?;
+        exposures.set_plane(plane.handles());
         let drain = config.drain;
         let patient = |profile: Profile| Profile {
             stream_drain: drain + AFTER_DRAIN,
@@ -136,6 +177,10 @@ impl App {
                 .add_raw(DIAL_PATH, dial)
                 .announce("wolfpack.tunnel.v1.DialService")
                 .add_service(TunnelServiceServer::new(Tunnels::new(broker.clone())))
+                .add_service(ExposureServiceServer::new(ExposureRpcs::new(
+                    broker.clone(),
+                    exposures.clone(),
+                )))
                 .streams_end_with(drained.clone())
                 .listen(listener, patient(Profile::internal()))
                 .build()
@@ -188,14 +233,20 @@ impl App {
             });
         }
 
+        for fixed in &config.exposures.fixed {
+            exposures.open(fixed.spec()?).map_err(|error| {
+                format!("exposures.fixed: cannot listen on {}: {error}", fixed.listen)
+            })?;
+        }
         let token = supervisor.token();
         let draining = async {
             token.cancelled().await;
+            exposures.close();
             broker.drain(drain).await;
             drained.cancel();
             Ok(())
         };
-        tokio::try_join!(data_plane::run(shares, config.data_threads > 0), draining)?;
+        tokio::try_join!(plane.run(shares, &context.telemetry), draining)?;
         Ok(())
     }
 }

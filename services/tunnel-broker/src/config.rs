@@ -6,8 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wolfpack_rpc::{PeerConfig, TlsConfig};
 use wolfpack_runtime::config::Validate;
-use wolfpack_runtime::{HasTelemetry, TelemetryConfig};
+use wolfpack_runtime::{BoxError, HasTelemetry, TelemetryConfig};
+use wolfpack_types::{Endpoint, ExposureId, Target};
 
+use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
 use crate::state::Limits;
 
 /// More threads than this only contend.
@@ -38,8 +40,60 @@ pub struct Config {
     /// How long connections may go on after a stop began. Default: 10 min.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// Ports of the broker that lead to targets.
+    pub exposures: ExposureConfig,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
+}
+
+/// Raw TCP.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExposureConfig {
+    /// Those of the operator, there from the start.
+    pub fixed: Vec<FixedExposure>,
+    /// What callers may ask for; absent for nothing.
+    pub on_request: Option<ExposureRules>,
+}
+
+/// A port that leads to a target, as the operator says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedExposure {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// `wolves/{id}` or `sandboxes/{id}`.
+    pub endpoint: String,
+    /// A target of it, such as `tcp:5432`.
+    pub target: String,
+    /// Its bounds.
+    #[serde(default)]
+    pub limits: ExposureLimits,
+}
+
+impl FixedExposure {
+    /// What to open.
+    ///
+    /// # Errors
+    /// When the endpoint or the target is none.
+    pub fn spec(&self) -> Result<ExposureSpec, BoxError> {
+        Ok(ExposureSpec {
+            id: ExposureId::new(),
+            listen: self.listen,
+            endpoint: Endpoint::parse(&self.endpoint)?,
+            target: Target::parse(&self.target)?,
+            limits: self.limits,
+            origin: None,
+        })
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = self.limits.faults("exposures.fixed.limits");
+        if let Err(error) = self.spec() {
+            faults.push(format!("exposures.fixed: {error}"));
+        }
+        faults
+    }
 }
 
 impl Default for Config {
@@ -54,6 +108,7 @@ impl Default for Config {
                 .map_or(1, |cores| cores.get().div_ceil(2)),
             limits: Limits::default(),
             drain: Duration::from_secs(600),
+            exposures: ExposureConfig::default(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -70,6 +125,8 @@ impl Validate for Config {
         if self.data_threads > MAX_DATA_THREADS {
             faults.push(format!("data_threads must be at most {MAX_DATA_THREADS}"));
         }
+        faults.extend(self.exposures.fixed.iter().flat_map(FixedExposure::faults));
+        faults.extend(self.exposures.on_request.iter().flat_map(ExposureRules::faults));
         faults.extend(self.telemetry.faults());
         faults
     }

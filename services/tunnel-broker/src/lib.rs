@@ -7,8 +7,10 @@
 
 mod app;
 pub mod config;
+mod connect;
 mod data_plane;
 pub mod domain;
+pub mod exposure;
 pub mod files;
 pub mod follow;
 pub mod metrics;

@@ -9,6 +9,7 @@ use wolfpack_runtime::Telemetry;
 use wolfpack_tunnel::splice::Direction;
 use wolfpack_types::Fault;
 
+use crate::exposure::Exposures;
 use crate::state::Broker;
 
 /// Instruments of the data path.
@@ -71,6 +72,21 @@ impl Metrics {
                 .with_description("Connections that ended, by reason; OK when both sides finished.")
                 .build(),
         }
+    }
+
+    /// Adds a gauge of the exposures, as long as they live.
+    pub fn watch_exposures(&self, telemetry: &Telemetry, exposures: &Arc<Exposures>) {
+        let weak = exposures.downgrade();
+        telemetry
+            .meter()
+            .u64_observable_gauge("tunnel_exposures")
+            .with_description("Ports of the broker that lead to targets.")
+            .with_callback(move |gauge| {
+                if let Some(exposures) = weak.upgrade() {
+                    gauge.observe(exposures.len() as u64, &[]);
+                }
+            })
+            .build();
     }
 
     /// A dial has its result: `OK` or a reason of the table.

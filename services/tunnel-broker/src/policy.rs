@@ -14,7 +14,7 @@ const DIALERS: Allow =
 /// Every rpc that the broker serves.
 pub const POLICY: &[PolicyRow] = &[
     PolicyRow { method: wolfpack_tunnel::grpc::ATTACH_PATH, allow: AGENTS, kind: RpcKind::Stream },
-    PolicyRow { method: wolfpack_tunnel::grpc::CARRY_PATH, allow: AGENTS, kind: RpcKind::Stream },
+    PolicyRow { method: wolfpack_tunnel::grpc::CARRY_PATH, allow: AGENTS, kind: RpcKind::Relay },
     PolicyRow { method: wolfpack_tunnel::grpc::DIAL_PATH, allow: DIALERS, kind: RpcKind::Stream },
     PolicyRow {
         method: "/wolfpack.tunnel.v1.TunnelService/ListTunnels",
@@ -25,6 +25,26 @@ pub const POLICY: &[PolicyRow] = &[
         method: "/wolfpack.tunnel.v1.TunnelService/WatchTunnels",
         allow: READERS,
         kind: RpcKind::Stream,
+    },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.ExposureService/CreateExposure",
+        allow: DIALERS,
+        kind: RpcKind::Unary,
+    },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.ExposureService/GetExposure",
+        allow: READERS,
+        kind: RpcKind::Unary,
+    },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.ExposureService/ListExposures",
+        allow: READERS,
+        kind: RpcKind::Unary,
+    },
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.ExposureService/DeleteExposure",
+        allow: DIALERS,
+        kind: RpcKind::Unary,
     },
     PolicyRow { method: REGISTER_WOLF, allow: WOLVES, kind: RpcKind::Unary },
     PolicyRow { method: HEARTBEAT, allow: WOLVES, kind: RpcKind::Stream },
@@ -48,6 +68,7 @@ mod tests {
             "wolfpack.tunnel.v1.AgentTunnelService",
             "wolfpack.tunnel.v1.DialService",
             "wolfpack.tunnel.v1.TunnelService",
+            "wolfpack.tunnel.v1.ExposureService",
         ];
         let missing =
             wolfpack_rpc::policy::missing_rows(wolfpack_proto::DESCRIPTOR_SET, &services, POLICY)

@@ -15,6 +15,8 @@ use {
     wolfpack_tunnel_broker as tunnel_broker,
 };
 
+use wolfpack_tunnel_broker::domain::exposure::ExposureRules;
+
 use super::certificates::{Certificates, ca_dir};
 use super::config::DevConfig;
 use super::parts::Parts;
@@ -181,6 +183,10 @@ impl Start<'_> {
             telemetry: self.config.telemetry().clone(),
             // The manager's channels to agents are idle connections that never end by themselves.
             drain: Duration::from_secs(1),
+            exposures: tunnel_broker::config::ExposureConfig {
+                on_request: Some(ExposureRules::any_port_of(FREE.ip())),
+                ..Default::default()
+            },
             ..tunnel_broker::Config::default()
         };
         let context = self.context("tunnel-broker")?;

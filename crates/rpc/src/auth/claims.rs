@@ -121,7 +121,7 @@ fn invalid(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Fault 
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use ring::signature::KeyPair as _;
 
@@ -140,6 +140,12 @@ mod tests {
             SystemTime::now(),
             life,
         )
+    }
+
+    /// A token that lives so long, and the key that verifies it.
+    pub(in crate::auth) fn signed(life: Duration) -> (String, [u8; 32]) {
+        let (private, public) = key();
+        (claims(life).sign("k1", &private).unwrap(), public)
     }
 
     #[test]

@@ -8,9 +8,11 @@ mod remote;
 mod revocations;
 mod signing_keys;
 mod standing;
+mod verified;
 
 pub use authority::Authority;
 pub use claims::{AUDIENCE, MAX_TOKEN_LIFE, SandboxClaims};
 pub(crate) use credential::{ON_BEHALF_OF, Peer as PeerIdentity, identify, shows_nothing};
 pub use remote::RemoteAuthority;
 pub use standing::{Standing, Standings};
+pub use verified::TokenVerifier;

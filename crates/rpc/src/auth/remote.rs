@@ -20,7 +20,7 @@ use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId
 use super::revocations::Revocations;
 use super::signing_keys::SigningKeys;
 use super::standing::{ended_boot, wrong_key};
-use super::{Authority, SandboxClaims, Standing};
+use super::{Authority, SandboxClaims, Standing, TokenVerifier};
 use crate::client::RpcChannel;
 use crate::error::from_status;
 
@@ -42,6 +42,7 @@ pub struct RemoteAuthority {
     // By SHA-256, so that no key lies in memory longer than its request.
     answers: Cache<[u8; 32], Answer>,
     signing_keys: SigningKeys,
+    verifier: TokenVerifier,
     revocations: Arc<Revocations>,
 }
 
@@ -80,6 +81,7 @@ impl RemoteAuthority {
         Arc::new(Self {
             answers: Cache::builder().max_capacity(CAPACITY).expire_after(Ttl).build(),
             signing_keys: SigningKeys::new(registry.clone()),
+            verifier: TokenVerifier::default(),
             registry,
             revocations,
         })
@@ -136,7 +138,7 @@ impl Authority for RemoteAuthority {
                 "the sandbox token is signed by no key of this fleet; start the sandbox anew",
             ));
         };
-        let principal = SandboxClaims::verify(token, &key)?.principal()?;
+        let principal = self.verifier.verify(token, &key)?;
         // Without a first snapshot a deleted sandbox could get in.
         if !self.revocations.ready(FIRST_SYNC).await {
             return Err(Fault::new(

@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt as _;
 use tower_service::Service;
-use tracing::instrument::WithSubscriber as _;
 use tracing::{Instrument as _, Span, field};
+use wolfpack_runtime::telemetry::spawn_as;
 use wolfpack_runtime::{BoxError, trace_context};
 
 use super::bearer::Bearer;
@@ -265,6 +265,25 @@ impl RpcChannel {
     }
 }
 
+impl RpcChannel {
+    /// Opens a stream that is a protocol of its own, such as that of a tunnel's
+    /// connection: it gets the channel's bearer, and neither a deadline nor a
+    /// span, nor does anyone watch its answer.
+    ///
+    /// # Errors
+    /// As any call; a failure of the rpc itself is in the answer.
+    pub async fn open(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        if let Some(bearer) = &self.bearer {
+            let value = bearer.header().ok_or_else(|| response::unusable_bearer(&self.peer))?;
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        let answer = self.channel.clone().oneshot(request).await;
+        let answer = answer.map_err(|error| response::failed(&self.peer, error, &self.outage))?;
+        self.outage.over();
+        Ok(answer)
+    }
+}
+
 impl Service<Request<Body>> for RpcChannel {
     type Response = Response<Body>;
     type Error = Status;
@@ -335,7 +354,7 @@ where
         let work = async move {
             work.await;
         };
-        tokio::spawn(work.with_subscriber(self.dispatch.clone()));
+        spawn_as(&self.dispatch, work);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use wolfpack_runtime::BoxError;
 
 use super::response::{CERTIFICATE_EXPIRED, NAME_DIFFERS, NOT_TLS, SELF_SIGNED, UNKNOWN_ISSUER};
+use crate::coalesce::Coalesce;
 use crate::server::socket;
 use crate::tls::{ClientTls, Expect};
 
@@ -84,7 +85,7 @@ pub(crate) async fn connect(uri: Uri, tls: Option<(ClientTls, Expect)>) -> Resul
         .map_err(|_| format!("no connection to {host}:{port} in {} s", CONNECT_ALL.as_secs()))?
         .map_err(|error| format!("cannot connect to {host}:{port}: {error}"))?;
     socket::tune(&stream);
-    let Some((tls, expect)) = tls else { return Ok(Box::new(stream)) };
+    let Some((tls, expect)) = tls else { return Ok(Box::new(Coalesce::new(stream))) };
     let config = tls.handshake(&expect)?;
     let name = ServerName::try_from(host.clone())?;
     let stream = timeout(HANDSHAKE, TlsConnector::from(Arc::clone(&config)).connect(name, stream))
@@ -94,7 +95,7 @@ pub(crate) async fn connect(uri: Uri, tls: Option<(ClientTls, Expect)>) -> Resul
     if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(format!("{host}:{port} does not speak h2").into());
     }
-    Ok(Box::new(stream))
+    Ok(Box::new(Coalesce::new(stream)))
 }
 
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {

@@ -1,6 +1,8 @@
 //! Bodies and responses that the layers make.
 
+use std::any::Any;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -88,6 +90,53 @@ pub(crate) fn watch<W: Watch>(response: Response<Body>, grpc: bool, watch: W) ->
     }
     let at_end = if grpc { "UNKNOWN" } else { http_class(parts.status) };
     Response::from_parts(parts, Body::new(Watched { inner: body, watch: Some(watch), at_end }))
+}
+
+/// What a layer keeps until a relay's last byte, in the extensions of its
+/// response: one body holds it all, as each costs every frame its passage.
+#[derive(Clone)]
+pub(crate) struct Held(
+    #[allow(dead_code, reason = "held until it is dropped")] Arc<dyn Any + Send + Sync>,
+);
+
+impl Held {
+    pub(crate) fn new(what: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(what))
+    }
+}
+
+/// As [`watch`] for a relay: reports its end and lets go of what is held.
+pub(crate) fn relayed<W: Watch>(mut response: Response<Body>, watch: W) -> Response<Body> {
+    let held = response.extensions_mut().remove::<Held>();
+    let (mut parts, inner) = response.into_parts();
+    complete(&mut parts.headers);
+    if let Some(code) = parts.headers.get(Status::GRPC_STATUS) {
+        watch.end(code_name(code.as_bytes()));
+        return Response::from_parts(parts, inner);
+    }
+    let watched = Watched { inner, watch: Some(watch), at_end: "UNKNOWN" };
+    Response::from_parts(parts, Body::new(Holding { inner: watched, _held: held }))
+}
+
+struct Holding<W: Watch> {
+    inner: Watched<W>,
+    _held: Option<Held>,
+}
+
+impl<W: Watch> http_body::Body for Holding<W> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
 }
 
 fn http_class(status: StatusCode) -> &'static str {

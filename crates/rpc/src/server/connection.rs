@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tracing::instrument::WithSubscriber as _;
+use wolfpack_runtime::telemetry::spawn_as;
 
 use super::drain::Drain;
 use super::io::{BoxIo, Protocol, Rewound, sniff};
@@ -25,6 +25,7 @@ use super::profile::Profile;
 use super::shared::{Peer, Route};
 use super::stack::{Answer, Next};
 use super::whole::whole;
+use crate::coalesce::Coalesce;
 use crate::policy::Table;
 
 /// How long an idle HTTP/1.1 connection is kept.
@@ -97,8 +98,9 @@ impl Connection {
             .keep_alive_interval(profile.keepalive_interval)
             .keep_alive_timeout(profile.keepalive_timeout);
         let service = self.service(peer);
-        let mut connection =
-            Box::pin(builder.serve_connection(TokioIo::new(io), service_fn(service)));
+        let mut connection = Box::pin(
+            builder.serve_connection(TokioIo::new(Coalesce::new(io)), service_fn(service)),
+        );
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = self.leave(limits) => {}
@@ -186,6 +188,6 @@ where
         };
         // The connection's task is the supervisor's; its streams are the
         // connection's, and are counted and cut with it.
-        tokio::spawn(self.drain.tasks.track_future(stream).with_subscriber(self.dispatch.clone()));
+        spawn_as(&self.dispatch, self.drain.tasks.track_future(stream));
     }
 }

@@ -48,3 +48,4 @@ pub(crate) use metrics::code_name;
 pub use profile::{Profile, RateLimit};
 pub use serve::Server;
 pub use shared::Peer;
+pub use socket::tune;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::instrument::WithSubscriber as _;
 
 use crate::process::BoxError;
 use crate::telemetry::Telemetry;
@@ -188,6 +187,12 @@ impl Supervisor {
         report
     }
 
+    /// Resolves once the token is cancelled and the last task has ended.
+    pub async fn ended(&self) {
+        self.token.cancelled().await;
+        self.tasks.empty().await;
+    }
+
     /// Drives one run of a task, and tells an end from an error from a panic.
     async fn caught<F>(&self, name: &'static str, future: F) -> Outcome
     where
@@ -224,7 +229,7 @@ impl Supervisor {
             let _counted = metrics.running(name, policy);
             future.await;
         };
-        let handle = tokio::spawn(task.with_subscriber(self.telemetry.dispatch()));
+        let handle = self.telemetry.spawn(task);
         self.tasks.started(id, handle.abort_handle());
     }
 }

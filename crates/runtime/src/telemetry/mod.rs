@@ -8,6 +8,7 @@
 mod config;
 mod format;
 mod subscriber;
+mod thread;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tracing::Dispatch;
 
 pub use config::{LogFormat, TelemetryConfig};
 pub use subscriber::init_process;
+pub use thread::{OwnThread, spawn_as};
 
 /// One export to the collector may take this long.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -8,8 +8,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tower_service::Service as _;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
@@ -97,7 +96,7 @@ pub(super) async fn carry(
         caller = open.caller,
     );
     trace_context::set_parent(&span, &open.traceparent);
-    serve(&session, open, incoming, &control).instrument(span).await;
+    serve(&session, open, incoming, &control, span).await;
     Ended::Served
 }
 
@@ -107,9 +106,8 @@ async fn open_of(
     session: &Session,
     body: CarryRequestBody,
 ) -> Result<Option<(Open, Incoming)>, Fault> {
-    let mut channel = session.channel.clone();
     let request = grpc::request(grpc::CARRY_PATH, body);
-    let response = channel.call(request).await.map_err(|status| from_status(&status))?;
+    let response = session.channel.open(request).await.map_err(|status| from_status(&status))?;
     if let Some(status) = grpc::failure(response.headers()) {
         return Err(from_status(&status));
     }
@@ -130,8 +128,16 @@ async fn open_of(
     }
 }
 
-/// Connects the target and, for a socket, runs the connection to its end.
-async fn serve(session: &Session, open: Open, incoming: Incoming, control: &CarryControl) {
+/// Connects the target and, for a socket, runs the connection to its end. The
+/// span lasts as long, and only the dial runs inside it: to enter and leave it
+/// costs more than to pass a frame on.
+async fn serve(
+    session: &Session,
+    open: Open,
+    incoming: Incoming,
+    control: &CarryControl,
+    span: Span,
+) {
     let timeout = open
         .timeout
         .and_then(|timeout| Duration::try_from(timeout).ok())
@@ -140,14 +146,14 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
     let peer = TunnelPeer {
         caller: open.caller,
         connection_id: open.connection_id,
-        traceparent: trace_context::current_traceparent().unwrap_or(open.traceparent),
+        traceparent: span.in_scope(trace_context::current_traceparent).unwrap_or(open.traceparent),
         target: open.target,
     };
     let (target, export) = match session.exports.find(&peer.target) {
         Ok(found) => found,
         Err(fault) => return refuse(fault, incoming, control).await,
     };
-    tracing::debug!(%target, caller = peer.caller, "connection");
+    tracing::debug!(parent: &span, %target, caller = peer.caller, "connection");
     match export {
         Export::Listener(sender) => {
             let permit = match tokio::time::timeout(timeout, sender.reserve()).await {
@@ -177,7 +183,7 @@ async fn serve(session: &Session, open: Open, incoming: Incoming, control: &Carr
         }
         Export::Dialed(dialer) => {
             let dialed = tokio::select! {
-                dialed = tokio::time::timeout(timeout, dialer.dial(&target, &peer)) => dialed,
+                dialed = tokio::time::timeout(timeout, dialer.dial(&target, &peer).instrument(span.clone())) => dialed,
                 () = control.gone().cancelled() => return,
             };
             let fault = match dialed {

@@ -1,5 +1,6 @@
 //! A Carry stream at the broker: parked, then opened, then relayed.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -8,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 use prost::Message as _;
+use tokio::net::TcpStream;
 use tonic::Status;
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
@@ -16,21 +18,23 @@ use wolfpack_types::{Fault, Reason};
 
 use super::link::{Direction, Link};
 use super::relay::RelayBody;
+use super::socket;
 use crate::grpc::{fault_trailers, ok_trailers};
 use crate::life::LifeMark;
 use crate::protocol::{DataMode, encode};
 use crate::reasons;
-use crate::stream::{Incoming, Item, Late, late_message, reset};
+use crate::stream::{Incoming, Item, Late, SocketReader, late_message, reset};
 
 /// The work of a parked stream.
 enum Work {
-    Open(Bytes),
     Relay(RelayBody),
     End(Option<Fault>),
 }
 
 #[derive(Default)]
 struct Slot {
+    /// Frames to send before anything else.
+    early: VecDeque<Bytes>,
     work: Option<Work>,
     waker: Option<Waker>,
     gone: bool,
@@ -38,8 +42,16 @@ struct Slot {
 
 impl Slot {
     fn set(slot: &Mutex<Self>, work: Work) {
+        Self::change(slot, |slot| slot.work = Some(work));
+    }
+
+    fn send(slot: &Mutex<Self>, frame: Bytes) {
+        Self::change(slot, |slot| slot.early.push_back(frame));
+    }
+
+    fn change(slot: &Mutex<Self>, change: impl FnOnce(&mut Self)) {
         let mut slot = slot.lock();
-        slot.work = Some(work);
+        change(&mut slot);
         let waker = slot.waker.take();
         drop(slot);
         if let Some(waker) = waker {
@@ -71,13 +83,15 @@ impl Body for CarryBody {
             return Poll::Ready(None);
         }
         let mut slot = this.slot.lock();
+        if let Some(frame) = slot.early.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(frame))));
+        }
         let Some(work) = slot.work.take() else {
             slot.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
         drop(slot);
         match work {
-            Work::Open(frame) => Poll::Ready(Some(Ok(Frame::data(frame)))),
             Work::Relay(relay) => Pin::new(this.relay.insert(relay)).poll_frame(cx),
             Work::End(fault) => {
                 this.done = true;
@@ -164,16 +178,31 @@ impl CarryStream {
         self.slot.as_ref().is_none_or(|slot| slot.lock().gone)
     }
 
-    /// Gives the stream its work and waits for the agent's answer; the caller
-    /// bounds the time. Dropping the future after the first poll leaves the
-    /// stream opened; drop the stream to end it.
-    pub async fn open(&mut self, open: Open) -> CarryAnswer {
-        let (Some(slot), Some(incoming)) = (&self.slot, &mut self.incoming) else {
-            return CarryAnswer::Died(reset("the stream was used before"));
-        };
+    /// Gives the stream its work. Dropping the stream from now on tells the agent
+    /// that the caller went away.
+    pub fn open(&mut self, open: Open) {
         let frame = CarryResponse { frame: Some(carry_response::Frame::Open(open)) };
         self.opened = true;
-        Slot::set(slot, Work::Open(encode::message(&frame)));
+        if let Some(slot) = &self.slot {
+            Slot::send(slot, encode::message(&frame));
+        }
+    }
+
+    /// Sends bytes of the connection after [`CarryStream::open`], before the
+    /// agent has answered: they reach the target with the connection. The caller
+    /// bounds how many.
+    pub fn send_early(&self, bytes: &[u8]) {
+        if let Some(slot) = &self.slot {
+            Slot::send(slot, encode::data(bytes));
+        }
+    }
+
+    /// Waits for the agent's answer to [`CarryStream::open`]; the caller bounds
+    /// the time. Cancelling it loses nothing.
+    pub async fn answer(&mut self) -> CarryAnswer {
+        let Some(incoming) = &mut self.incoming else {
+            return CarryAnswer::Died(reset("the stream was used before"));
+        };
         match incoming.next().await {
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Opened => CarryAnswer::Opened,
@@ -199,6 +228,19 @@ impl CarryStream {
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
         Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
         Some(down)
+    }
+
+    /// Splices the stream with a socket of the broker's own. The agent is given
+    /// what the socket gives from now on; the future writes to it what the agent
+    /// sends, and ends with the connection: by an abort of the link, too. A
+    /// connection that breaks is a reset of the socket. Dropping the future takes
+    /// the connection back.
+    pub async fn splice_socket(mut self, link: Link, socket: TcpStream) {
+        let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
+        let (reader, writer) = socket.into_split();
+        let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader)));
+        Slot::set(&slot, Work::Relay(up));
+        socket::write(link, writer, incoming).await;
     }
 
     /// Ends the stream with a fault instead of a plain retirement.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use wolfpack_types::{Fault, Reason};
@@ -158,6 +158,16 @@ impl Link {
             slot => *slot = Some(cx.waker().clone()),
         }
         None
+    }
+
+    /// Resolves to the fault that ends the connection, for whoever carries
+    /// `direction` outside of a body.
+    pub(crate) async fn aborted(&self, direction: Direction) -> Fault {
+        std::future::poll_fn(|cx| match self.watch(direction, cx) {
+            Some(fault) => Poll::Ready(fault),
+            None => Poll::Pending,
+        })
+        .await
     }
 
     pub(crate) fn way(&self, direction: Direction) -> Way {

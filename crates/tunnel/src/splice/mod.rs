@@ -5,6 +5,7 @@
 mod carry;
 mod link;
 mod relay;
+mod socket;
 
 pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
 pub use link::{Direction, Link, LinkEnd, Totals, WeakLink};

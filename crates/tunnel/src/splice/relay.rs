@@ -13,9 +13,19 @@ use super::link::{Direction, Link};
 use crate::grpc::{fault_trailers, ok_trailers};
 use crate::protocol::encode;
 use crate::reasons;
-use crate::stream::{Incoming, IncomingError, Item, LARGE, Late, late_message, reset};
+use crate::stream::{
+    Incoming, IncomingError, Item, LARGE, Late, SocketReader, late_message, reset,
+};
 
-/// Passes frames of one request on as the response to another. It ends with
+/// Where the frames of a direction come from.
+enum Source {
+    /// A stream, which gives frames as they came.
+    Stream(Incoming),
+    /// A socket of the broker's own, whose bytes are made into frames.
+    Socket(SocketReader),
+}
+
+/// Passes frames of one request, or of a socket, on as the response to another. It ends with
 /// OK only when both directions have finished and, for the caller, the agent
 /// has ended its request: by that it says that the target took all. A reset, a
 /// lost stream or an abort of the [`Link`] ends it with that fault, one that
@@ -23,7 +33,7 @@ use crate::stream::{Incoming, IncomingError, Item, LARGE, Late, late_message, re
 pub struct RelayBody {
     link: Link,
     direction: Direction,
-    source: Incoming,
+    source: Source,
     first: Option<Bytes>,
     state: State,
     pause: bool,
@@ -52,12 +62,41 @@ impl RelayBody {
         source: Incoming,
         first: Option<Bytes>,
     ) -> Self {
-        Self { link, direction, source, first, state: State::Copying, pause: false }
+        Self {
+            link,
+            direction,
+            source: Source::Stream(source),
+            first,
+            state: State::Copying,
+            pause: false,
+        }
+    }
+
+    /// The caller's direction, when the caller is a socket.
+    pub(crate) fn of_socket(link: Link, socket: SocketReader) -> Self {
+        Self {
+            link,
+            direction: Direction::Up,
+            source: Source::Socket(socket),
+            first: None,
+            state: State::Copying,
+            pause: false,
+        }
     }
 
     /// Reads the source once.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let step = match ready!(self.source.poll_next(cx)) {
+        let source = match &mut self.source {
+            Source::Stream(source) => source,
+            Source::Socket(socket) => {
+                return Poll::Ready(match ready!(socket.poll_frame(cx)) {
+                    Ok(Some(frame)) => Step::Frame(frame),
+                    Ok(None) => Step::Fin,
+                    Err(error) => Step::Fail(caller_left().caused_by(error)),
+                });
+            }
+        };
+        let step = match ready!(source.poll_next(cx)) {
             Ok(Item::Data(bytes)) => Step::Frame(bytes),
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Fin => Step::Fin,
@@ -74,34 +113,18 @@ impl RelayBody {
             Ok(Item::End(_)) if self.direction == Direction::Up => Step::Fin,
             Ok(Item::End(_)) => Step::Fail(reset("the agent ended the connection; dial again")),
             Err(error) => Step::Fail(match self.direction {
-                Direction::Up => {
-                    Fault::new(Reason::Cancelled, "the caller went away").caused_by(error)
-                }
+                Direction::Up => caller_left().caused_by(error),
                 Direction::Down => broken(error),
             }),
         };
         Poll::Ready(step)
     }
 
-    /// What comes of the agent after its `fin`: nothing but the end of its
-    /// request, or why it does not come to that.
-    fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let result = match ready!(self.source.poll_next(cx)) {
-            Ok(Item::End(_)) => Ok(()),
-            Ok(Item::Message(bytes)) => match late_message(bytes) {
-                Late::Reset(frame) => Err(reasons::from_reset(&frame)),
-                _ => Err(reset("a frame came after the fin; dial again")),
-            },
-            Ok(Item::Data(_)) => Err(reset("data came after the fin; dial again")),
-            Err(error) => Err(broken(error)),
-        };
-        Poll::Ready(result)
-    }
-
     /// The end of the agent's direction, once it is known how it ends.
     fn poll_down_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.state == State::Tail
-            && let Poll::Ready(result) = self.poll_tail(cx)
+            && let Source::Stream(source) = &mut self.source
+            && let Poll::Ready(result) = poll_tail(source, cx)
         {
             result?;
             self.state = State::Ended;
@@ -120,9 +143,7 @@ impl RelayBody {
         match (down.finished, down.over) {
             (_, false) => Poll::Pending,
             (true, true) => Poll::Ready(Ok(())),
-            (false, true) => {
-                Poll::Ready(Err(Fault::new(Reason::Cancelled, "the caller went away")))
-            }
+            (false, true) => Poll::Ready(Err(caller_left())),
         }
     }
 
@@ -133,9 +154,29 @@ impl RelayBody {
     }
 }
 
+/// What comes of the agent after its `fin`: nothing but the end of its request,
+/// or why it does not come to that.
+pub(super) fn poll_tail(source: &mut Incoming, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    let result = match ready!(source.poll_next(cx)) {
+        Ok(Item::End(_)) => Ok(()),
+        Ok(Item::Message(bytes)) => match late_message(bytes) {
+            Late::Reset(frame) => Err(reasons::from_reset(&frame)),
+            _ => Err(reset("a frame came after the fin; dial again")),
+        },
+        Ok(Item::Data(_)) => Err(reset("data came after the fin; dial again")),
+        Err(error) => Err(broken(error)),
+    };
+    Poll::Ready(result)
+}
+
+/// What it is to an agent that nobody waits for its answer any more.
+pub(super) fn caller_left() -> Fault {
+    Fault::new(Reason::Cancelled, "the caller went away")
+}
+
 /// What it is to a caller that the agent's stream broke: the agent gave it up,
 /// or its connection is lost.
-fn broken(error: IncomingError) -> Fault {
+pub(super) fn broken(error: IncomingError) -> Fault {
     if was_lost(&error) {
         Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
             .caused_by(error)
@@ -190,7 +231,8 @@ impl Body for RelayBody {
         match ready!(this.poll_source(cx)) {
             Step::Frame(bytes) => {
                 this.link.count(this.direction, bytes.len());
-                this.pause = bytes.len() >= LARGE;
+                // A socket pauses by itself.
+                this.pause = bytes.len() >= LARGE && matches!(this.source, Source::Stream(_));
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Step::Fin => {

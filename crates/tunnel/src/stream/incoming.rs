@@ -56,6 +56,11 @@ impl Incoming {
         Self { body, decoder: Decoder::new(mode), life: None, status: None, ended: false }
     }
 
+    /// Gives data in another mode from now on.
+    pub(crate) fn set_mode(&mut self, mode: DataMode) {
+        self.decoder.set_mode(mode);
+    }
+
     /// Counts bytes from now on as life of the peer.
     pub(crate) fn set_life(&mut self, life: LifeMark) {
         self.life = Some(life);

@@ -3,11 +3,13 @@
 mod byte_stream;
 mod incoming;
 mod pipe;
+mod pump;
 mod socket;
 
 pub(crate) use byte_stream::{ByteStream, Leftover, Read, Returning, byte_stream_io};
 pub(crate) use incoming::{Incoming, IncomingError, Item, Late, late_message};
 pub(crate) use pipe::{Pipe, Take};
+pub(crate) use pump::{PumpError, Taken, pump};
 pub(crate) use socket::SocketReader;
 
 use wolfpack_types::{Fault, Reason};

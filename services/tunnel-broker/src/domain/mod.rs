@@ -1,4 +1,5 @@
 //! What a broker decides, without IO.
 
 pub mod access;
+pub mod exposure;
 pub mod hello;

@@ -1,7 +1,7 @@
 //! `DialService.Dial`: a caller's connection, spliced to a stream of an agent.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Response};
 use tonic::body::Body;
@@ -11,12 +11,11 @@ use wolfpack_rpc::{Caller, check, from_status};
 use wolfpack_runtime::trace_context;
 use wolfpack_tunnel::grpc;
 use wolfpack_tunnel::protocol::encode;
-use wolfpack_tunnel::splice::{CallerStream, Link};
+use wolfpack_tunnel::splice::CallerStream;
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
-use super::audit::Audited;
-use super::dialing::{Dialing, Opened};
 use super::raw::Method;
+use crate::connect::{Audited, Counting, Dialing, Head, Opened, link};
 use crate::domain::access::may_dial;
 use crate::metrics::Metrics;
 use crate::state::Broker;
@@ -63,14 +62,15 @@ impl DialMethod {
             connection_id = tracing::field::Empty,
             via = tracing::field::Empty,
         );
-        let dialing = self.dialing(caller, open, endpoint, target);
-        self.splice(dialing, audited, stream).instrument(span).await
+        let mut head = Head::given(&open.early_data);
+        let dialing = self.dialing(caller, &open, endpoint, target);
+        self.splice(dialing, &mut head, audited, stream).instrument(span).await
     }
 
     fn dialing(
         &self,
         caller: &Caller,
-        open: DialOpen,
+        open: &DialOpen,
         endpoint: Endpoint,
         target: Target,
     ) -> Dialing<'_> {
@@ -78,40 +78,32 @@ impl DialMethod {
             broker: &self.broker,
             endpoint,
             target,
-            deadline: tokio::time::Instant::now() + self.time_for(caller, &open),
+            deadline: tokio::time::Instant::now() + self.time_for(caller, open),
             caller: caller.principal.to_string(),
             connection_id: uuid::Uuid::now_v7().simple().to_string(),
             traceparent: String::new(),
-            early_data: open.early_data,
         }
     }
 
     async fn splice(
         &self,
         mut dialing: Dialing<'_>,
+        head: &mut Head<'_>,
         audited: Option<Audited>,
         stream: CallerStream,
     ) -> Result<Response<Body>, Fault> {
         let counted = self.broker.count()?;
         dialing.traceparent = trace_context::current_traceparent().unwrap_or_default();
-        let Opened { session, permit, carry, via } = dialing.run().await?;
+        let Opened { session, permit, carry, via } = dialing.run(head).await?;
         let span = tracing::Span::current();
         span.record("connection_id", &dialing.connection_id).record("via", via);
-        let metrics = self.metrics.clone();
-        let key = Arc::new(std::sync::OnceLock::new());
-        let (ends, own_key) = (session.clone(), key.clone());
         let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
-        let link = Link::new(self.broker.totals.clone(), move |end| {
-            if let Some(key) = own_key.get() {
-                ends.forget(*key);
-            }
-            metrics.connection_ended(end.fault.as_ref());
+        let held = (counted, permit);
+        let link = link(&self.broker, &self.metrics, &session, held, move |end| {
             if let Some(connection) = connection {
                 connection.ended(end.fault.as_ref());
             }
-            drop((counted, permit));
         });
-        let _ = key.set(session.remember(&link.downgrade()));
         let opened = DialResponse {
             frame: Some(dial_response::Frame::Opened(DialOpened {
                 connection_id: dialing.connection_id.clone(),
@@ -138,29 +130,9 @@ impl Method for DialMethod {
         caller: Caller,
         request: Request<Body>,
     ) -> Result<Response<Body>, Fault> {
-        let counted =
-            Counting { metrics: &self.metrics, began: Instant::now(), result: "CANCELLED" };
+        let counted = Counting::of(&self.metrics);
         let result = self.dial(&caller, request).await;
-        counted.end(result.as_ref().map_or_else(|fault| fault.reason.as_str(), |_| "OK"));
+        counted.end(result.as_ref().err());
         result
-    }
-}
-
-/// Counts a dial once, one that was given up included.
-struct Counting<'a> {
-    metrics: &'a Metrics,
-    began: Instant,
-    result: &'static str,
-}
-
-impl Counting<'_> {
-    fn end(mut self, result: &'static str) {
-        self.result = result;
-    }
-}
-
-impl Drop for Counting<'_> {
-    fn drop(&mut self) {
-        self.metrics.dialed(self.result, self.began.elapsed());
     }
 }

@@ -1,15 +1,15 @@
 //! The rpcs of the broker: check, then ask the state.
 
 mod attach;
-mod audit;
 mod carry;
 mod dial;
-mod dialing;
+mod exposures;
 mod raw;
 mod tunnels;
 
 pub use attach::AttachMethod;
 pub use carry::CarryMethod;
 pub use dial::DialMethod;
+pub use exposures::ExposureRpcs;
 pub use raw::{Method, Raw};
 pub use tunnels::Tunnels;

@@ -7,6 +7,7 @@ mod session;
 mod waiting;
 
 pub use broker::Broker;
+pub(crate) use broker::Counted;
 pub use events::{Change, TunnelEvent, Watch};
 pub use limits::Limits;
 pub(crate) use session::CONTROL_QUEUE;

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
 mod drain;
+mod exposures;
 mod faults;
 mod host_targets;
 mod identity;

@@ -54,7 +54,7 @@ impl Handle for Deadline {
             RpcKind::Unary => {
                 Some(given.unwrap_or(profile.default_deadline).min(profile.longest_call))
             }
-            RpcKind::Stream => given.map(|given| given.min(LONGEST)),
+            RpcKind::Stream | RpcKind::Relay => given.map(|given| given.min(LONGEST)),
         };
         let deadline = time.map(|time| Instant::now() + time);
         if time.is_some_and(|time| time.is_zero()) {
@@ -87,7 +87,7 @@ impl Handle for Deadline {
             }
             response.map(|inner| {
                 // A unary handler is done by now; a stream's works on.
-                let at = deadline.filter(|_| kind == RpcKind::Stream);
+                let at = deadline.filter(|_| kind.streams());
                 let release = (at.is_some() || standing.is_some()).then(|| release(at, standing));
                 Body::new(Bounded::new(inner, cut, release, route.grpc, &tasks))
             })

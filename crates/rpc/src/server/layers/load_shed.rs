@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Status;
@@ -17,7 +17,7 @@ use wolfpack_types::Reason;
 use super::strangers::{self, Strangers};
 use crate::error::busy;
 use crate::policy::RpcKind;
-use crate::server::body::refuse;
+use crate::server::body::{Held, refuse};
 use crate::server::profile::Profile;
 use crate::server::shared::route;
 use crate::server::stack::{Answer, Handle, Next};
@@ -80,9 +80,18 @@ impl Handle for LoadShed {
                 drop(place);
                 return response;
             }
-            response.map(|inner| Body::new(Counted { inner, _place: place }))
+            hold(response, kind, place)
         })
     }
+}
+
+/// Keeps the place until the last byte of the response.
+fn hold(mut response: Response<Body>, kind: RpcKind, place: Place) -> Response<Body> {
+    if kind == RpcKind::Relay {
+        response.extensions_mut().insert(Held::new(place));
+        return response;
+    }
+    response.map(|inner| Body::new(Counted { inner, _place: place }))
 }
 
 /// What a call holds while it runs.

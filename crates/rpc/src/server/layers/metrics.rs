@@ -6,7 +6,8 @@ use std::time::Instant;
 use http::Request;
 use tonic::body::Body;
 
-use crate::server::body::{Watch, watch};
+use crate::policy::RpcKind;
+use crate::server::body::{Watch, relayed, watch};
 use crate::server::metrics::Metrics;
 use crate::server::shared::{Shared, route};
 use crate::server::stack::{Answer, Handle, Next};
@@ -21,7 +22,13 @@ impl Handle for Count {
         let route = route(&request);
         let call = Call::begin(self.shared.metrics.clone(), route.label);
         let answer = self.next.handle(request);
-        Box::pin(async move { watch(answer.await, route.grpc, call) })
+        Box::pin(async move {
+            let response = answer.await;
+            if route.kind() == RpcKind::Relay {
+                return relayed(response, call);
+            }
+            watch(response, route.grpc, call)
+        })
     }
 }
 

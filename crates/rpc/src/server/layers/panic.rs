@@ -14,6 +14,7 @@ use tonic::body::Body;
 use wolfpack_types::Fault;
 
 use crate::error::to_status;
+use crate::policy::RpcKind;
 use crate::server::body::{refuse, trailers};
 use crate::server::shared::{Route, Shared, route};
 use crate::server::stack::{Answer, Handle, Next};
@@ -32,7 +33,12 @@ impl Handle for Catch {
             // What a panicking handler shares with others is behind locks that
             // do not poison, or is its own.
             match AssertUnwindSafe(async move { next.handle(request).await }).catch_unwind().await {
-                Ok(response) if !route.grpc || http_body::Body::is_end_stream(response.body()) => {
+                Ok(response)
+                    if !route.grpc
+                        // One that panics ends its own task, and with it its stream.
+                        || route.kind() == RpcKind::Relay
+                        || http_body::Body::is_end_stream(response.body()) =>
+                {
                     response
                 }
                 Ok(response) => {

@@ -7,6 +7,7 @@ use tonic::body::Body;
 use tracing::{Instrument as _, Span, field};
 use wolfpack_runtime::trace_context;
 
+use crate::policy::RpcKind;
 use crate::server::body::{Watch, watch};
 use crate::server::shared::{RequestId, route};
 use crate::server::stack::{Answer, Handle, Next};
@@ -21,6 +22,9 @@ pub(crate) struct Trace {
 impl Handle for Trace {
     fn handle(&self, mut request: Request<Body>) -> Answer {
         let route = route(&request);
+        if route.kind() == RpcKind::Relay {
+            return self.next.handle(request);
+        }
         let id = given(request.headers()).unwrap_or_else(fresh);
         // A connection is no part of a call: its span, if any, is no parent.
         let span = tracing::info_span!(

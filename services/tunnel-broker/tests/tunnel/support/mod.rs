@@ -15,6 +15,7 @@ use wolfpack_rpc::auth::{Standing, Standings};
 use wolfpack_rpc::{Authority, ClientTls, PeerConfig, RpcChannel};
 use wolfpack_runtime::{Context, ShutdownReport, Telemetry};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, Builder, Dialer, TunnelStream};
+use wolfpack_tunnel_broker::exposure::Exposures;
 use wolfpack_tunnel_broker::state::Broker;
 use wolfpack_tunnel_broker::{Addresses, App, Config};
 use wolfpack_types::{
@@ -73,6 +74,7 @@ pub(crate) struct Running {
     pub(crate) context: Context,
     pub(crate) addresses: Addresses,
     pub(crate) broker: Arc<Broker>,
+    pub(crate) exposures: Arc<Exposures>,
     /// Credentials that the broker's server follows.
     pub(crate) standings: Arc<Standings>,
 }
@@ -137,9 +139,9 @@ impl Fleet {
         let app = App::with_authority(config, context.clone(), registry, Arc::new(bearers))
             .await
             .unwrap();
-        let (addresses, broker) = (app.addresses(), app.broker());
+        let (addresses, broker, exposures) = (app.addresses(), app.broker(), app.exposures());
         context.supervisor.spawn_essential("broker", app.run());
-        Running { context, addresses, broker, standings }
+        Running { context, addresses, broker, exposures, standings }
     }
 
     pub(crate) fn config(&self) -> Config {

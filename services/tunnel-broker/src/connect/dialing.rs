@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use wolfpack_proto::tunnel::v1::Open;
 use wolfpack_tunnel::splice::{CarryAnswer, CarryStream};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
+use super::head::Head;
 use crate::state::{Broker, Permit, Session};
 
 /// Streams that may die under one dial; each is a fresh one, so more than a few
@@ -19,24 +19,23 @@ const ATTEMPTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// One dial.
-pub(super) struct Dialing<'a> {
-    pub(super) broker: &'a Broker,
-    pub(super) endpoint: Endpoint,
-    pub(super) target: Target,
-    pub(super) deadline: Instant,
-    pub(super) caller: String,
-    pub(super) connection_id: String,
-    pub(super) traceparent: String,
-    pub(super) early_data: Bytes,
+pub(crate) struct Dialing<'a> {
+    pub(crate) broker: &'a Broker,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) target: Target,
+    pub(crate) deadline: Instant,
+    pub(crate) caller: String,
+    pub(crate) connection_id: String,
+    pub(crate) traceparent: String,
 }
 
 /// A stream whose agent has reached the target.
-pub(super) struct Opened {
-    pub(super) session: Arc<Session>,
-    pub(super) permit: Permit,
-    pub(super) carry: CarryStream,
+pub(crate) struct Opened {
+    pub(crate) session: Arc<Session>,
+    pub(crate) permit: Permit,
+    pub(crate) carry: CarryStream,
     /// `parked` or `asked`.
-    pub(super) via: &'static str,
+    pub(crate) via: &'static str,
 }
 
 /// How one try went, when it was not refused.
@@ -49,8 +48,12 @@ enum Attempt {
 
 impl Dialing<'_> {
     /// Opens the connection within the deadline. Dropping the future takes the
-    /// dial back, from the agent too.
-    pub(super) async fn run(&self) -> Result<Opened, Fault> {
+    /// dial back, from the agent too. What is read of `head` meanwhile goes with
+    /// it, again with each try.
+    ///
+    /// # Errors
+    /// Those of `DialService.Dial`, and `CANCELLED` when the caller's socket breaks.
+    pub(crate) async fn run(&self, head: &mut Head<'_>) -> Result<Opened, Fault> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
             let session = self.broker.wait_for(&self.endpoint, self.deadline).await?;
@@ -62,7 +65,7 @@ impl Dialing<'_> {
                 .about(self.endpoint.to_string()));
             }
             let permit = session.admit()?;
-            match self.attempt(&session).await? {
+            match self.attempt(&session, head).await? {
                 Attempt::Opened(carry, via) => return Ok(Opened { session, permit, carry, via }),
                 Attempt::Died(fault) => {
                     tracing::debug!(
@@ -83,20 +86,20 @@ impl Dialing<'_> {
     }
 
     /// One try on one session; over as soon as the session is.
-    async fn attempt(&self, session: &Arc<Session>) -> Result<Attempt, Fault> {
+    async fn attempt(&self, session: &Arc<Session>, head: &mut Head<'_>) -> Result<Attempt, Fault> {
         tokio::select! {
             biased;
             () = session.closed().cancelled() => {
                 Ok(Attempt::Died(Fault::new(Reason::TunnelLost, "the session ended")))
             }
-            attempt = timeout_at(self.deadline, self.open(session)) => {
+            attempt = timeout_at(self.deadline, self.open(session, head)) => {
                 attempt.map_err(|_| self.late())?
             }
         }
     }
 
     /// Dropping it takes the dial back, from the agent too.
-    async fn open(&self, session: &Arc<Session>) -> Result<Attempt, Fault> {
+    async fn open(&self, session: &Arc<Session>, head: &mut Head<'_>) -> Result<Attempt, Fault> {
         let (mut carry, via) = match session.take_parked() {
             Some(carry) => (carry, "parked"),
             None => match session.ask(self.broker.limits.dial_id_lifetime)?.stream().await {
@@ -115,9 +118,18 @@ impl Dialing<'_> {
             timeout: prost_types::Duration::try_from(left).ok(),
             traceparent: self.traceparent.clone(),
             caller: self.caller.clone(),
-            early_data: self.early_data.clone(),
+            early_data: head.bytes(),
         };
-        match carry.open(open).await {
+        carry.open(open);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = carry.answer() => break answer,
+                // Half a round trip: they are at the target when it is reached.
+                more = head.more() => carry.send_early(more?),
+            }
+        };
+        match answer {
             CarryAnswer::Opened => Ok(Attempt::Opened(carry, via)),
             CarryAnswer::Refused(fault) => Err(fault.about(self.endpoint.to_string())),
             CarryAnswer::Died(fault) => Ok(Attempt::Died(fault)),

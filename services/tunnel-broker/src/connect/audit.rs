@@ -7,7 +7,7 @@ use wolfpack_types::{Endpoint, Fault, Principal, Target};
 
 /// A dial of a user that was let through; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Audited {
+pub(crate) struct Audited {
     user: String,
     key: String,
     project: String,
@@ -17,7 +17,7 @@ pub(super) struct Audited {
 
 impl Audited {
     /// `None` for callers that are no users.
-    pub(super) fn of(caller: &Principal, endpoint: &Endpoint, target: &Target) -> Option<Self> {
+    pub(crate) fn of(caller: &Principal, endpoint: &Endpoint, target: &Target) -> Option<Self> {
         let Principal::User { user, key, project, .. } = caller else { return None };
         Some(Self {
             user: user.name(),
@@ -29,7 +29,7 @@ impl Audited {
     }
 
     /// The dial was not let through.
-    pub(super) fn refused(&self, fault: &Fault) {
+    pub(crate) fn refused(&self, fault: &Fault) {
         let Self { user, key, project, endpoint, target } = self;
         tracing::warn!(
             audit = "tunnel.dial_refused",
@@ -40,7 +40,7 @@ impl Audited {
     }
 
     /// The target was reached.
-    pub(super) fn opened(self, connection: String) -> Connection {
+    pub(crate) fn opened(self, connection: String) -> Connection {
         let Self { user, key, project, endpoint, target } = &self;
         tracing::info!(
             audit = "tunnel.dialed",
@@ -58,7 +58,7 @@ impl Audited {
 
 /// A connection of a user that is open.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     audited: Audited,
     connection: String,
     began: Instant,
@@ -66,7 +66,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// It ended, by a fault or well.
-    pub(super) fn ended(self, fault: Option<&Fault>) {
+    pub(crate) fn ended(self, fault: Option<&Fault>) {
         let Audited { user, key, project, endpoint, target } = &self.audited;
         tracing::info!(
             audit = "tunnel.dial_ended",

@@ -1,0 +1,98 @@
+//! One connection of an exposure, from its socket to its target.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use wolfpack_types::{Fault, Reason};
+
+use super::book::{Exposure, Exposures};
+use crate::connect::{Counting, Dialing, Head, Opened, link};
+
+/// A place among the connections of an exposure; given back when it is dropped.
+pub(super) struct Slot(Arc<AtomicU32>);
+
+impl Slot {
+    pub(super) fn take(connections: &Arc<AtomicU32>, most: u32) -> Option<Self> {
+        connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < most).then_some(count + 1)
+            })
+            .ok()?;
+        Some(Self(connections.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Makes the close of a socket a reset: whoever reads there must not take it
+/// for the end of what was sent.
+pub(super) fn reset(socket: &TcpStream) {
+    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Carries a connection to its end.
+pub(super) async fn run(
+    book: Arc<Exposures>,
+    exposure: Arc<Exposure>,
+    mut socket: TcpStream,
+    slot: Slot,
+) {
+    wolfpack_rpc::server::tune(&socket);
+    let counting = Counting::of(&book.metrics);
+    let opened = tokio::select! {
+        opened = dial(&book, &exposure, &mut socket) => opened,
+        () = exposure.ended.cancelled() => Err(ended()),
+    };
+    counting.end(opened.as_ref().err());
+    let (counted, Opened { session, permit, carry, .. }) = match opened {
+        Ok(opened) => opened,
+        Err(fault) => {
+            tracing::debug!(
+                exposure = %exposure.spec.id, reason = %fault.reason,
+                "a connection was not opened: {}", fault.message
+            );
+            return reset(&socket);
+        }
+    };
+    let link = link(&book.broker, &book.metrics, &session, (counted, permit), move |_| drop(slot));
+    let weak = link.downgrade();
+    let carried = carry.splice_socket(link, socket);
+    tokio::pin!(carried);
+    tokio::select! {
+        () = &mut carried => return,
+        () = exposure.ended.cancelled() => weak.abort(ended()),
+    }
+    carried.await;
+}
+
+async fn dial(
+    book: &Exposures,
+    exposure: &Exposure,
+    socket: &mut TcpStream,
+) -> Result<(crate::state::Counted, Opened), Fault> {
+    let broker = &book.broker;
+    broker.not_draining()?;
+    let counted = broker.count()?;
+    let dialing = Dialing {
+        broker,
+        endpoint: exposure.spec.endpoint.clone(),
+        target: exposure.spec.target.clone(),
+        deadline: Instant::now() + broker.limits.dial_timeout,
+        caller: exposure.spec.id.name(),
+        connection_id: uuid::Uuid::now_v7().simple().to_string(),
+        traceparent: String::new(),
+    };
+    let opened = dialing.run(&mut Head::of(socket)).await?;
+    Ok((counted, opened))
+}
+
+fn ended() -> Fault {
+    Fault::new(Reason::Cancelled, "the exposure has ended; create it again to go on")
+}

@@ -1,0 +1,87 @@
+//! The accept loop of an exposure.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use super::book::{Exposure, Exposures};
+use super::connection::{self, Slot};
+use crate::domain::access::Owner;
+
+/// How long to wait after an accept that failed: the usual cause, no free file
+/// descriptor, does not pass at once.
+const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Accepts until the exposure is closed or its time is over.
+pub(super) async fn run(book: Arc<Exposures>, exposure: Arc<Exposure>, socket: TcpListener) {
+    let listener = match tokio::net::TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, exposure = %exposure.spec.id, "an exposure cannot listen");
+            return book.end(&exposure.spec.id);
+        }
+    };
+    let expired = tokio::time::sleep(left_of(&exposure));
+    tokio::pin!(expired);
+    let mut failed = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = exposure.closed.cancelled() => return,
+            () = &mut expired => return book.end(&exposure.spec.id),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                failed = false;
+                let Some(slot) = admit(&book, &exposure) else {
+                    exposure.refused.fetch_add(1, Ordering::Relaxed);
+                    connection::reset(&stream);
+                    continue;
+                };
+                exposure.accepted.fetch_add(1, Ordering::Relaxed);
+                tracing::trace!(%peer, exposure = %exposure.spec.id, "accepted");
+                tokio::spawn(connection::run(book.clone(), exposure.clone(), stream, slot));
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                if !failed {
+                    tracing::error!(%error, exposure = %exposure.spec.id, "cannot accept; raise the limit of open files");
+                }
+                failed = true;
+                tokio::time::sleep(ACCEPT_BACK_OFF).await;
+            }
+        }
+    }
+}
+
+/// How long it still lives; as good as for ever for one of the configuration.
+fn left_of(exposure: &Exposure) -> Duration {
+    exposure.spec.origin.as_ref().map_or(Duration::from_secs(10 * 365 * 24 * 3600), |origin| {
+        origin.expires.duration_since(SystemTime::now()).unwrap_or_default()
+    })
+}
+
+/// A place for one more connection, if the bounds and the owner allow it.
+fn admit(book: &Exposures, exposure: &Arc<Exposure>) -> Option<Slot> {
+    if let Some(origin) = &exposure.spec.origin {
+        let owner = book.broker.owner(&exposure.spec.endpoint);
+        if owner != origin.owner && owner != Owner::Unknown {
+            return None;
+        }
+    }
+    exposure.rate.check().ok()?;
+    Slot::take(&exposure.connections, exposure.spec.limits.max_connections)
+}
+
+/// The peer left before we came; others wait behind it.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,9 @@
+//! Raw TCP: ports of the broker that lead to targets, so that the fastest path
+//! has two processes. Each is a listener and its connections; nothing of it
+//! outlives the process.
+
+mod book;
+mod connection;
+mod listener;
+
+pub use book::{Exposure, Exposures};

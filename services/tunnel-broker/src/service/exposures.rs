@@ -1,0 +1,206 @@
+//! `ExposureService`: ports of the broker that lead to targets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tonic::{Request, Response, Status};
+use wolfpack_proto::tunnel::v1::exposure_service_server::ExposureService;
+use wolfpack_proto::tunnel::v1::{
+    self as wire, CreateExposureRequest, CreateExposureResponse, DeleteExposureRequest,
+    DeleteExposureResponse, GetExposureRequest, GetExposureResponse, ListExposuresRequest,
+    ListExposuresResponse,
+};
+use wolfpack_rpc::{Caller, checked, to_status};
+use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, Target, page};
+
+use crate::domain::access::may_dial;
+use crate::domain::exposure::{
+    ExposureLimits, ExposureRules, ExposureSpec, Origin, may_end, may_see,
+};
+use crate::exposure::{Exposure, Exposures};
+use crate::state::Broker;
+
+/// How long one lives that does not say.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// The service over this state.
+pub struct ExposureRpcs {
+    broker: Arc<Broker>,
+    exposures: Arc<Exposures>,
+}
+
+impl ExposureRpcs {
+    /// The service over this state.
+    #[must_use]
+    pub fn new(broker: Arc<Broker>, exposures: Arc<Exposures>) -> Self {
+        Self { broker, exposures }
+    }
+
+    fn create(
+        &self,
+        caller: &Caller,
+        request: CreateExposureRequest,
+    ) -> Result<Arc<Exposure>, Fault> {
+        let endpoint = Endpoint::parse(&request.endpoint)?;
+        let target = Target::parse(&request.target)?;
+        let owner = self.broker.owner(&endpoint);
+        may_dial(&caller.principal, &endpoint, &owner, &target)?;
+        let rules = self.exposures.rules.as_ref().ok_or_else(|| {
+            Fault::new(
+                Reason::ExposuresDisabled,
+                "this broker gives out no ports; use wolfpack port-forward, or ask its operator",
+            )
+        })?;
+        let wanted = u16::try_from(request.port).ok().filter(|port| *port > 0);
+        let ports = rules.ports(wanted)?;
+        let lifetime = request.lifetime.and_then(|lifetime| Duration::try_from(lifetime).ok());
+        let spec = ExposureSpec {
+            id: ExposureId::new(),
+            listen: SocketAddr::new(rules.address, 0),
+            endpoint,
+            target,
+            limits: limits(rules, request.limits),
+            origin: Some(Origin {
+                owner,
+                creator: caller.principal.to_string(),
+                expires: SystemTime::now() + lifetime.unwrap_or(LIFETIME).min(rules.max_lifetime),
+                request_id: request.request_id,
+            }),
+        };
+        let exposure = self.exposures.create(rules, ports, &spec)?;
+        tracing::info!(
+            audit = "tunnel.exposed",
+            caller = %caller.principal,
+            exposure = %exposure.spec.id,
+            address = %exposure.address,
+            endpoint = %exposure.spec.endpoint,
+            dialed = %exposure.spec.target,
+            "a target was exposed"
+        );
+        Ok(exposure)
+    }
+
+    fn find(&self, caller: &Caller, name: &str) -> Result<Arc<Exposure>, Fault> {
+        let id = ExposureId::from_name(name)?;
+        self.exposures
+            .get(&id)
+            .filter(|exposure| may_see(&caller.principal, exposure.spec.origin.as_ref()))
+            .ok_or_else(|| {
+                Fault::new(
+                    Reason::ExposureNotFound,
+                    "there is no such exposure, or it is not yours; list them to see which there are",
+                )
+                .about(name.to_owned())
+            })
+    }
+
+    fn delete(&self, caller: &Caller, name: &str) -> Result<(), Fault> {
+        let exposure = self.find(caller, name)?;
+        if exposure.spec.origin.is_none() || !may_end(&caller.principal) {
+            return Err(Fault::new(
+                Reason::CallerForbidden,
+                "this exposure is not yours to end; one of the configuration ends with it",
+            )
+            .about(name.to_owned()));
+        }
+        self.exposures.end(&exposure.spec.id);
+        tracing::info!(
+            audit = "tunnel.exposure_deleted",
+            caller = %caller.principal,
+            exposure = %exposure.spec.id,
+            "an exposure was deleted"
+        );
+        Ok(())
+    }
+}
+
+/// What was asked for, as far as the rules allow.
+fn limits(rules: &ExposureRules, asked: Option<wire::ExposureLimits>) -> ExposureLimits {
+    let asked = asked.unwrap_or_default();
+    let bound = |asked: u32, most: u32| if asked == 0 { most } else { asked.min(most) };
+    ExposureLimits {
+        max_connections: bound(asked.max_connections, rules.limits.max_connections),
+        connections_per_second: bound(
+            asked.connections_per_second,
+            rules.limits.connections_per_second,
+        ),
+    }
+}
+
+fn show(exposure: &Exposure) -> wire::Exposure {
+    let (spec, origin) = (&exposure.spec, exposure.spec.origin.as_ref());
+    wire::Exposure {
+        name: spec.id.name(),
+        endpoint: spec.endpoint.to_string(),
+        target: spec.target.to_string(),
+        listen_address: exposure.address.to_string(),
+        project: origin.map(|origin| origin.owner.name()).unwrap_or_default(),
+        creator: origin.map(|origin| origin.creator.clone()).unwrap_or_default(),
+        limits: Some(wire::ExposureLimits {
+            max_connections: spec.limits.max_connections,
+            connections_per_second: spec.limits.connections_per_second,
+        }),
+        create_time: Some(exposure.created.into()),
+        expire_time: origin.map(|origin| origin.expires.into()),
+        connections: exposure.connections(),
+        accepted_connections: exposure.accepted(),
+        refused_connections: exposure.refused(),
+    }
+}
+
+#[tonic::async_trait]
+impl ExposureService for ExposureRpcs {
+    async fn create_exposure(
+        &self,
+        request: Request<CreateExposureRequest>,
+    ) -> Result<Response<CreateExposureResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        let exposure = self.create(&caller, request).map_err(to_status)?;
+        Ok(Response::new(CreateExposureResponse { exposure: Some(show(&exposure)) }))
+    }
+
+    async fn get_exposure(
+        &self,
+        request: Request<GetExposureRequest>,
+    ) -> Result<Response<GetExposureResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        let exposure = self.find(&caller, &request.name).map_err(to_status)?;
+        Ok(Response::new(GetExposureResponse { exposure: Some(show(&exposure)) }))
+    }
+
+    async fn list_exposures(
+        &self,
+        request: Request<ListExposuresRequest>,
+    ) -> Result<Response<ListExposuresResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        let scope = format!("ListExposures {}", caller.principal);
+        let after = page::decode(&request.page_token, &scope).map_err(to_status)?;
+        let size = page::page_size(request.page_size) as usize;
+        let mut shown: Vec<wire::Exposure> = self
+            .exposures
+            .list(after.as_deref())
+            .iter()
+            .filter(|exposure| may_see(&caller.principal, exposure.spec.origin.as_ref()))
+            .take(size + 1)
+            .map(|exposure| show(exposure))
+            .collect();
+        let more = shown.len() > size;
+        shown.truncate(size);
+        let next_page_token =
+            match shown.last().and_then(|last| ExposureId::from_name(&last.name).ok()) {
+                Some(last) if more => page::encode(last.as_str(), &scope),
+                _ => String::new(),
+            };
+        Ok(Response::new(ListExposuresResponse { exposures: shown, next_page_token }))
+    }
+
+    async fn delete_exposure(
+        &self,
+        request: Request<DeleteExposureRequest>,
+    ) -> Result<Response<DeleteExposureResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        self.delete(&caller, &request.name).map_err(to_status)?;
+        Ok(Response::new(DeleteExposureResponse {}))
+    }
+}

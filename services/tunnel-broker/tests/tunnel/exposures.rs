@@ -1,0 +1,285 @@
+//! Ports of the broker that lead to targets: from a plain socket to a plain
+//! socket, with all that a tunnel does in between.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tonic::Code;
+use wolfpack_proto::tunnel::v1 as wire;
+use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
+use wolfpack_rpc::{RpcChannel, from_status};
+use wolfpack_tunnel_broker::domain::access::Owner;
+use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
+use wolfpack_types::{Endpoint, ExposureId, ProjectId, Reason, SandboxId, WolfId};
+
+use crate::path::{checksum, pattern};
+use crate::support::{
+    Fleet, SOON, Tcp, attached, echo, eventually, sink_then_send, talker, target,
+};
+
+/// A port of the broker's that leads to `port` of an endpoint.
+fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketAddr {
+    let spec = ExposureSpec {
+        id: ExposureId::new(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        endpoint: endpoint.clone(),
+        target: target("port"),
+        limits,
+        origin: None,
+    };
+    fleet.running.exposures.open(spec).unwrap().address
+}
+
+async fn exposed(tcp: SocketAddr) -> (Fleet, SocketAddr) {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(tcp).await;
+    let address = expose(&fleet, &endpoint, ExposureLimits::default());
+    (fleet, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn half_close_is_exact_both_ways() {
+    let (fleet, address) = exposed(sink_then_send(2 << 20).await).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let up = pattern(1 << 20);
+    socket.write_all(&up).await.unwrap();
+    socket.shutdown().await.unwrap();
+    assert_eq!(socket.read_u64().await.unwrap(), up.len() as u64);
+    assert_eq!(socket.read_u64().await.unwrap(), checksum(&up));
+    let mut down = Vec::new();
+    socket.read_to_end(&mut down).await.unwrap();
+    assert!(down == pattern(2 << 20));
+    drop(socket);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_came_before_the_target_was_reached_are_not_lost() {
+    let fleet = Fleet::start().await;
+    let wolf = WolfId::new();
+    let address = expose(&fleet, &Endpoint::Wolf(wolf.clone()), ExposureLimits::default());
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // More than travels with a dial; the wolf comes only now.
+    let sent = pattern(100_000);
+    let (mut reader, mut writer) = socket.split();
+    let all = sent.clone();
+    let (_, back) = tokio::join!(
+        async move {
+            writer.write_all(&all).await.unwrap();
+            writer.shutdown().await.unwrap();
+        },
+        async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let mut builder = fleet.wolf(&wolf);
+            builder.dial_target("port", std::sync::Arc::new(Tcp(echo().await)));
+            attached(&builder.start(&fleet.context.supervisor)).await;
+            let mut back = Vec::new();
+            reader.read_to_end(&mut back).await.unwrap();
+            back
+        }
+    );
+    assert!(back == sent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_break_on_either_side_is_a_reset_and_never_an_end() {
+    let (fleet, address) = exposed(talker().await).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut chunk = vec![0; 64 * 1024];
+    socket.read_exact(&mut chunk).await.unwrap();
+    // The wolf goes away in the middle.
+    let endpoint = fleet.running.broker.list(None, 1, |_| true).remove(0).endpoint;
+    let session = fleet.running.broker.find(&Endpoint::parse(&endpoint).unwrap()).unwrap();
+    session.close(&wolfpack_types::Fault::new(Reason::TunnelLost, "the test cuts it"));
+    let ended = loop {
+        match socket.read(&mut chunk).await {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error.kind()),
+        }
+    };
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+    // A client that goes in the middle leaves nothing behind.
+    attached_again(&fleet).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.read_exact(&mut chunk).await.unwrap();
+    drop(socket);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+async fn attached_again(fleet: &Fleet) {
+    fleet.counts([Some(1), None, None, None]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_over_a_bound_is_reset_and_the_rest_is_served() {
+    let fleet = Fleet::start().await;
+    let endpoint = fleet.wolf_to(echo().await).await;
+    let limits = ExposureLimits { max_connections: 2, ..ExposureLimits::default() };
+    let address = expose(&fleet, &endpoint, limits);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"x").await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), b'x');
+        held.push(socket);
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let refused = async {
+        third.write_all(b"x").await?;
+        third.read_u8().await
+    };
+    assert!(refused.await.is_err());
+    held.pop();
+    fleet.counts([Some(1), None, Some(1), Some(0)]).await;
+    let again = || async {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(b"y").await?;
+        socket.read_u8().await
+    };
+    // The place is given back a moment after the connection is over.
+    let end = tokio::time::Instant::now() + SOON;
+    while again().await.is_err() {
+        assert!(tokio::time::Instant::now() < end, "the place is not given back");
+    }
+}
+
+/// The rules of a broker that gives out any free port of this machine.
+fn rules() -> ExposureRules {
+    let any = ExposureRules::any_port_of([127, 0, 0, 1].into());
+    ExposureRules { max: 3, max_per_project: 2, ..any }
+}
+
+/// Calls as a user of a project, who is an admin of the platform, too.
+fn client(fleet: &Fleet, project: &ProjectId, rank: &str) -> ExposureServiceClient<RpcChannel> {
+    let key = secrecy::SecretString::from(format!("wp_{project}{rank}"));
+    ExposureServiceClient::new(fleet.service_channel("gateway").with_bearer(key))
+}
+
+fn ask(endpoint: &Endpoint) -> wire::CreateExposureRequest {
+    wire::CreateExposureRequest {
+        endpoint: endpoint.to_string(),
+        target: "wolf-api".to_owned(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
+    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+    let (own, other) = (ProjectId::new(), ProjectId::new());
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("wolf-api", std::sync::Arc::new(Tcp(echo().await)));
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    fleet.running.broker.set_owner(&wolf, Some(Owner::Project(own.clone())));
+    let endpoint = Endpoint::Wolf(wolf.clone());
+
+    let mut mine = client(&fleet, &own, ".admin");
+    let request = wire::CreateExposureRequest { request_id: "once".into(), ..ask(&endpoint) };
+    let made = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
+    let again = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
+    assert_eq!(made.name, again.name, "the same request");
+    let reused = wire::CreateExposureRequest { target: "moonlight-web".into(), ..request };
+    let fault = from_status(&mine.create_exposure(reused).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::RequestIdReused);
+
+    let mut socket = TcpStream::connect(&made.listen_address).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    assert_eq!(socket.read_u8().await.unwrap(), b'x');
+
+    // Others neither see nor end it, nor get one of their own to this wolf.
+    let mut theirs = client(&fleet, &other, ".admin");
+    let name = wire::GetExposureRequest { name: made.name.clone() };
+    let fault = from_status(&theirs.get_exposure(name.clone()).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::ExposureNotFound);
+    let gone = wire::DeleteExposureRequest { name: made.name.clone() };
+    let fault = from_status(&theirs.delete_exposure(gone.clone()).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::ExposureNotFound);
+    let fault = from_status(&theirs.create_exposure(ask(&endpoint)).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::EndpointNotFound);
+    let listed = theirs.list_exposures(wire::ListExposuresRequest::default()).await.unwrap();
+    assert!(listed.into_inner().exposures.is_empty());
+    let fault =
+        from_status(&client(&fleet, &own, "").create_exposure(ask(&endpoint)).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::TargetForbidden, "what a developer may not dial");
+
+    // A project has its share.
+    mine.create_exposure(ask(&endpoint)).await.unwrap();
+    let fault = from_status(&mine.create_exposure(ask(&endpoint)).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::ExposuresLimited);
+    let page = wire::ListExposuresRequest { page_size: 1, ..Default::default() };
+    let first = mine.list_exposures(page.clone()).await.unwrap().into_inner();
+    let rest = wire::ListExposuresRequest { page_token: first.next_page_token, ..page };
+    let second = mine.list_exposures(rest).await.unwrap().into_inner();
+    assert_eq!((first.exposures.len(), second.exposures.len()), (1, 1));
+    assert_eq!(second.next_page_token, "");
+
+    // Deleted, it takes its connections with it.
+    mine.delete_exposure(gone.clone()).await.unwrap();
+    assert!(socket.read_u8().await.is_err());
+    assert!(TcpStream::connect(&made.listen_address).await.is_err(), "nobody listens");
+    let status = mine.delete_exposure(gone).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+
+    // A wolf that belongs to another lets nobody in.
+    let left = second.exposures.into_iter().chain(first.exposures);
+    let left = left.into_iter().find(|exposure| exposure.name != made.name).unwrap();
+    fleet.running.broker.set_owner(&wolf, Some(Owner::Project(other)));
+    let mut socket = TcpStream::connect(&left.listen_address).await.unwrap();
+    assert!(socket.read_u8().await.is_err());
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_ends_with_its_time_and_all_let_nobody_in_while_the_broker_drains() {
+    let fleet = Fleet::with(|config| {
+        config.exposures.on_request = Some(rules());
+        config.drain = Duration::from_secs(10);
+    })
+    .await;
+    let project = ProjectId::new();
+    let endpoint = fleet.wolf_to(echo().await).await;
+    let Endpoint::Wolf(wolf) = &endpoint else { panic!("a wolf") };
+    fleet.running.broker.set_owner(wolf, Some(Owner::Project(project.clone())));
+    let mut mine = client(&fleet, &project, ".admin");
+    let short = wire::CreateExposureRequest {
+        lifetime: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
+        ..ask(&endpoint)
+    };
+    mine.create_exposure(short).await.unwrap();
+    eventually(|| fleet.running.exposures.is_empty(), || "its time is over".to_owned()).await;
+
+    let address = expose(&fleet, &endpoint, ExposureLimits::default());
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    assert_eq!(socket.read_u8().await.unwrap(), b'x');
+    fleet.running.context.supervisor.token().cancel();
+    let end = tokio::time::Instant::now() + SOON;
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < end, "it still listens");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // What runs goes on.
+    socket.write_all(b"y").await.unwrap();
+    assert_eq!(socket.read_u8().await.unwrap(), b'y');
+    socket.shutdown().await.unwrap();
+    assert_eq!(socket.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_not_told_to_gives_out_nothing() {
+    let fleet = Fleet::start().await;
+    let (project, sandbox) = (ProjectId::new(), SandboxId::new());
+    let mut mine = client(&fleet, &project, ".platform");
+    let wolf = WolfId::new();
+    fleet.running.broker.set_owner(&wolf, Some(Owner::Shared));
+    let fault = from_status(&mine.create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::ExposuresDisabled);
+    // What is not theirs is not told apart from what is not there.
+    let unknown = ask(&Endpoint::Sandbox(sandbox));
+    let fault = from_status(&mine.create_exposure(unknown).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::EndpointNotFound);
+}
