@@ -197,6 +197,7 @@ fn agent(world: &World) -> SandboxAgent {
         docker: wolfpack_types::DockerMode::None,
         nested: None,
         otlp_endpoint: None,
+        tcp_ports: wolfpack_types::PortSet::all(),
     });
     let console = Arc::new(Console::keep().unwrap());
     let launcher = Launcher::new(Reaper::new(Adopts::Nothing), "/nonexistent".into(), console);

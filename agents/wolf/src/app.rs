@@ -111,6 +111,7 @@ impl App {
                 root: folders.root.clone(),
                 bin_dir: folders.bin_dir,
                 otlp_endpoint: config.sandbox_otlp_endpoint.clone(),
+                tcp_ports: config.targets.sandbox_tcp.clone(),
                 uid: rustix::process::geteuid().as_raw(),
                 gpus: inventory.gpus().clone(),
                 docker: config.docker.clone(),

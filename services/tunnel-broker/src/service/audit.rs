@@ -1,9 +1,52 @@
 //! Who reached what: one line for each dial of a person, and one for its end.
 //! Those of our services are steps of rpcs that are audited where they came in.
+//! And what became of tunnels, where the state does not say so itself.
 
 use std::time::Instant;
 
-use wolfpack_types::{Endpoint, Fault, Principal, Target};
+use wolfpack_types::{Endpoint, Fault, Principal, Reason, Target};
+
+/// An agent was not let attach.
+pub(super) fn attach_refused(agent: &Principal, fault: &Fault) {
+    // It is asked to come later, and will: no event, and many.
+    if matches!(fault.reason, Reason::BrokerDraining | Reason::HandshakesLimited) {
+        return;
+    }
+    tracing::warn!(
+        audit = "tunnel.attach_refused",
+        agent = %agent,
+        reason = %fault.reason,
+        "an agent was not let attach: {}", fault.message
+    );
+}
+
+/// Somebody asked for the end of a tunnel, and got it or not: `session` is the
+/// one that ended, if one did.
+pub(super) fn close(
+    caller: &Principal,
+    endpoint: &Endpoint,
+    why: &str,
+    result: Result<Option<&str>, &Fault>,
+) {
+    match result {
+        Ok(session) => tracing::warn!(
+            audit = "tunnel.closed",
+            caller = %caller,
+            %endpoint,
+            session,
+            why,
+            "a tunnel was closed by its owner"
+        ),
+        Err(fault) => tracing::warn!(
+            audit = "tunnel.close_refused",
+            caller = %caller,
+            %endpoint,
+            reason = %fault.reason,
+            why,
+            "somebody may not close a tunnel"
+        ),
+    }
+}
 
 /// A dial of a user that was let through; cheap to clone.
 #[derive(Debug, Clone)]

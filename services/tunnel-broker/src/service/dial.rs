@@ -11,7 +11,7 @@ use wolfpack_rpc::{Caller, check, from_status};
 use wolfpack_runtime::trace_context;
 use wolfpack_tunnel::grpc;
 use wolfpack_tunnel::protocol::encode;
-use wolfpack_tunnel::splice::{CallerStream, Link};
+use wolfpack_tunnel::splice::{CallerStream, Direction, Link};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::audit::Audited;
@@ -101,9 +101,14 @@ impl DialMethod {
         let key = Arc::new(std::sync::OnceLock::new());
         let (ends, own_key) = (session.clone(), key.clone());
         let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
-        let link = Link::new(self.broker.totals.clone(), move |end| {
+        let throttle = session.throttle();
+        if let Some(throttle) = &throttle {
+            // What went ahead with the dial is paid for by what follows it.
+            throttle.charge(Direction::Up, dialing.early_data.len());
+        }
+        let link = Link::throttled(self.broker.totals.clone(), throttle, move |end| {
             if let Some(key) = own_key.get() {
-                ends.forget(*key);
+                ends.forget(*key, &end);
             }
             metrics.connection_ended(end.fault.as_ref());
             if let Some(connection) = connection {

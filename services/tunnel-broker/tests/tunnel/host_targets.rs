@@ -167,7 +167,11 @@ async fn body(stream: &mut BufReader<TunnelStream>) -> String {
 }
 
 fn only_wolf(socket: &Path) -> TargetsConfig {
-    TargetsConfig { wolf_api: socket.to_owned(), moonlight_web: String::new() }
+    TargetsConfig {
+        wolf_api: socket.to_owned(),
+        moonlight_web: String::new(),
+        ..TargetsConfig::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,6 +270,7 @@ async fn what_is_not_there_is_told_in_words_and_found_when_it_comes() {
     let config = TargetsConfig {
         wolf_api: socket.clone(),
         moonlight_web: listener.local_addr().unwrap().to_string(),
+        ..TargetsConfig::default()
     };
     let project = ProjectId::new();
     let endpoint = wolf(&fleet, Some(&project), &config).await;
