@@ -192,6 +192,14 @@ fn attached() -> tunnel::Tunnel {
         endpoint: "wolves/one".into(),
         targets: vec!["moonlight-web".into(), "wolf-api".into()],
         connections: 3,
+        session_id: "now".into(),
+        bytes_up: 1 << 10,
+        bytes_down: 2 << 20,
+        limits: Some(tunnel::TunnelLimits {
+            max_connections: 100,
+            dials_per_second: 50,
+            bytes_per_second: 0,
+        }),
         ..Default::default()
     }
 }

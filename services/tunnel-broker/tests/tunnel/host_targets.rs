@@ -118,7 +118,11 @@ async fn request(socket: &mut BufReader<UnixStream>) -> Option<(String, Vec<u8>)
 }
 
 /// A wolf of a project that exports what `config` says.
-async fn wolf(fleet: &Fleet, project: Option<&ProjectId>, config: &TargetsConfig) -> Endpoint {
+pub(crate) async fn wolf(
+    fleet: &Fleet,
+    project: Option<&ProjectId>,
+    config: &TargetsConfig,
+) -> Endpoint {
     fleet.registry.followed().await;
     let wolf = WolfId::new();
     let mut builder = fleet.wolf(&wolf);
@@ -137,7 +141,7 @@ async fn wolf(fleet: &Fleet, project: Option<&ProjectId>, config: &TargetsConfig
 }
 
 /// A user's way: the gateway's certificate and the user's key.
-fn user(fleet: &Fleet, project: &ProjectId, rank: &str) -> Dialer {
+pub(crate) fn user(fleet: &Fleet, project: &ProjectId, rank: &str) -> Dialer {
     let key = secrecy::SecretString::from(format!("wp_{project}{rank}"));
     let channel: RpcChannel = fleet.service_channel("gateway").with_bearer(key);
     Dialer::new(channel)
