@@ -6,6 +6,8 @@
 //! other (`wolfpack_tunnel::splice`); nothing is queued here.
 
 mod app;
+#[cfg(test)]
+mod audit_lines;
 pub mod config;
 mod data_plane;
 pub mod domain;

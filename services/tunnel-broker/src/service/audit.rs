@@ -125,3 +125,34 @@ impl Connection {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wolfpack_types::WolfId;
+
+    #[test]
+    fn refused_attaches_and_closes_are_told_and_those_who_come_too_early_are_not() {
+        let wolf = WolfId::new();
+        let (agent, endpoint) = (Principal::Wolf(wolf.clone()), Endpoint::Wolf(wolf));
+        let refuse =
+            |reason| crate::audit_lines::of(|| attach_refused(&agent, &Fault::new(reason, "no")));
+        let lines = refuse(Reason::EndpointForbidden);
+        assert_eq!(
+            lines,
+            [format!("tunnel.attach_refused agent={agent} reason=ENDPOINT_FORBIDDEN")]
+        );
+        for early in [Reason::BrokerDraining, Reason::HandshakesLimited] {
+            assert_eq!(refuse(early), [""; 0], "{early}");
+        }
+        let fault = Fault::new(Reason::RoleTooLow, "no");
+        let caller = Principal::Service("registry".into());
+        let lines = crate::audit_lines::of(|| {
+            close(&caller, &endpoint, "why", Ok(Some("s1")));
+            close(&caller, &endpoint, "why", Err(&fault));
+        });
+        let of = format!("caller={caller} endpoint={endpoint}");
+        assert_eq!(lines[0], format!("tunnel.closed {of} session=\"s1\" why=\"why\""));
+        assert_eq!(lines[1], format!("tunnel.close_refused {of} reason=ROLE_TOO_LOW why=\"why\""));
+    }
+}
