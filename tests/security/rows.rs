@@ -167,6 +167,17 @@ pub(crate) const ROWS: &[Row] = &[
         Users(NotFound, Gets(r#"data="aGVsbG8K""#)),
         r#"{"open":{"endpoint":"{wolf}","target":"moonlight-web"}} {"data":"aGVsbG8K"} {"fin":{}}"#,
     ),
+    (
+        "/wolfpack.tunnel.v1.TunnelService/GetTunnel",
+        Users(NotFound, Gets("tunnel.endpoint")),
+        r#"{"endpoint":"{wolf}"}"#,
+    ),
+    // Of a session that is long over: the rows below need the wolf.
+    (
+        "/wolfpack.tunnel.v1.TunnelService/CloseTunnel",
+        Users(NotFound, Gets("")),
+        r#"{"endpoint":"{wolf}","sessionId":"over"}"#,
+    ),
     ("/wolfpack.tunnel.v1.TunnelService/ListTunnels", Users(OwnOnly, Gets("tunnels")), "{}"),
     ("/wolfpack.tunnel.v1.TunnelService/WatchTunnels", Users(OwnOnly, Watches("attached")), "{}"),
     (

@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tonic::codegen::http;
 use tower::service_fn;
 use wolfpack_proto::registry::v1::{RefreshSandboxTokenRequest, RefreshSandboxTokenResponse};
+use wolfpack_proto::tunnel::v1::{AttachRequest, AttachResponse, attach_request};
 use wolfpack_rpc::{
     Allow, Authority, Caller, ClientAuth, ClientTls, ListenConfig, PolicyRow, Profile, RpcKind,
     Server, TlsConfig, to_status,
@@ -35,7 +36,7 @@ use wolfpack_sandbox_agent::resolve::Resolver;
 use wolfpack_sandbox_agent::service::SandboxAgent;
 use wolfpack_sandbox_agent::tunnel::{Issuer as _, Registry, Uplink, keep_attached};
 use wolfpack_types::sandbox_boot::SandboxBoot;
-use wolfpack_types::{ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId};
+use wolfpack_types::{ExecutionId, Fault, PortSet, Principal, ProjectId, Reason, SandboxId};
 
 const SANDBOXES: Allow = Allow { sandboxes: true, ..Allow::NOBODY };
 const REFRESH: &str = "/wolfpack.registry.v1.IdentityService/RefreshSandboxToken";
@@ -44,6 +45,8 @@ const POLICY: &[PolicyRow] = &[
     PolicyRow { method: REFRESH, allow: SANDBOXES, kind: RpcKind::Unary },
     PolicyRow { method: ATTACH, allow: SANDBOXES, kind: RpcKind::Stream },
 ];
+
+type Nothing = tokio_stream::Empty<Result<AttachResponse, tonic::Status>>;
 
 fn token(mark: &str) -> Token {
     let claims = format!(r#"{{"sub":"sandboxes/{mark}","iat":1,"exp":4000000000}}"#);
@@ -99,7 +102,8 @@ struct World {
     folder: tempfile::TempDir,
     context: Context,
     url: String,
-    attached: mpsc::Receiver<Principal>,
+    /// Who attached, and what it offers.
+    attached: mpsc::Receiver<(Principal, Vec<String>)>,
 }
 
 async fn world(service: &str) -> World {
@@ -127,12 +131,23 @@ async fn world(service: &str) -> World {
     });
     let (seen, attached) = mpsc::channel(16);
     let attach = service_fn(move |request: http::Request<Body>| {
+        type Codec = tonic_prost::ProstCodec<AttachResponse, AttachRequest>;
         let seen = seen.clone();
+        let caller = request.extensions().get::<Caller>().unwrap().principal.clone();
+        let answer = service_fn(move |hello: tonic::Request<tonic::Streaming<AttachRequest>>| {
+            let (seen, caller) = (seen.clone(), caller.clone());
+            async move {
+                let first = hello.into_inner().message().await?.and_then(|first| first.message);
+                if let Some(attach_request::Message::Hello(hello)) = first {
+                    let _ = seen.try_send((caller, hello.targets));
+                }
+                let draining = Fault::new(Reason::BrokerDraining, "this is only a test");
+                Err::<tonic::Response<Nothing>, _>(to_status(draining))
+            }
+        });
         async move {
-            let caller = request.extensions().get::<Caller>().unwrap();
-            let _ = seen.try_send(caller.principal.clone());
-            let draining = Fault::new(Reason::BrokerDraining, "this is only a test");
-            Ok::<_, Infallible>(to_status(draining).into_http::<Body>())
+            let mut server = tonic::server::Grpc::new(Codec::default());
+            Ok::<_, Infallible>(server.streaming(answer, request).await)
         }
     });
     let server = Server::builder(&context, POLICY, Arc::new(Knows(token("old"))))
@@ -181,7 +196,7 @@ async fn the_token_is_shown_to_the_gateway_only() {
     assert_eq!(to_scheduler.fresh().await.unwrap_err().reason, Reason::DependencyUnavailable);
 }
 
-fn agent(world: &World) -> SandboxAgent {
+fn agent(world: &World, tcp_ports: PortSet) -> SandboxAgent {
     let boot = Arc::new(SandboxBoot {
         sandbox: SandboxId::parse("s").unwrap(),
         project: ProjectId::parse("p").unwrap(),
@@ -197,6 +212,7 @@ fn agent(world: &World) -> SandboxAgent {
         docker: wolfpack_types::DockerMode::None,
         nested: None,
         otlp_endpoint: None,
+        tcp_ports,
     });
     let console = Arc::new(Console::keep().unwrap());
     let launcher = Launcher::new(Reaper::new(Adopts::Nothing), "/nonexistent".into(), console);
@@ -212,15 +228,34 @@ async fn it_attaches_at_the_broker_as_the_sandbox_again_and_again() {
         world.uplink(&token("old")),
         world.url.clone(),
         SandboxId::parse("s").unwrap(),
-        agent(&world),
+        agent(&world, PortSet::all()),
         supervisor.clone(),
     );
     supervisor.spawn("tunnel", attaching);
     for _ in 0..2 {
         let seen = tokio::time::timeout(Duration::from_secs(20), world.attached.recv()).await;
-        let principal = seen.expect("it attaches").unwrap();
+        let (principal, offers) = seen.expect("it attaches").unwrap();
+        assert_eq!(offers, ["agent", "tcp:*"]);
         assert!(matches!(principal, Principal::Sandbox { sandbox, .. } if sandbox.as_str() == "s"));
     }
     let report = supervisor.shutdown(Duration::from_secs(5)).await;
     assert_eq!(report.aborted.len(), 0, "{report:?}");
+}
+
+/// A boot that allows no port offers none.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_offered_as_the_boot_says() {
+    let mut world = world("tunnel-broker").await;
+    let supervisor = world.context.supervisor.child();
+    let attaching = keep_attached(
+        world.uplink(&token("old")),
+        world.url.clone(),
+        SandboxId::parse("s").unwrap(),
+        agent(&world, PortSet::default()),
+        supervisor.clone(),
+    );
+    supervisor.spawn("tunnel", attaching);
+    let seen = tokio::time::timeout(Duration::from_secs(20), world.attached.recv()).await;
+    assert_eq!(seen.expect("it attaches").unwrap().1, ["agent"]);
+    supervisor.shutdown(Duration::from_secs(5)).await;
 }

@@ -16,7 +16,7 @@ use wolfpack_proto::agent::v1::wolf_image_service_server::WolfImageServiceServer
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceServer;
 use wolfpack_rpc::server::admin::Admin;
 use wolfpack_rpc::{ClientTls, PeerConfig, Profile, RpcChannel, Server};
-use wolfpack_runtime::{BoxError, Context};
+use wolfpack_runtime::{BoxError, Context, DataThread};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
 use wolfpack_types::{Endpoint, Target as TunnelTarget};
 
@@ -53,6 +53,8 @@ pub struct App {
     engine: Arc<dyn Engine>,
     /// The broker's agent port, as this wolf.
     broker: RpcChannel,
+    /// Where the tunnel runs.
+    data_thread: DataThread,
     bridges: Arc<Bridges>,
     root: PathBuf,
     inventory: InventorySource,
@@ -96,7 +98,11 @@ impl App {
         let broker_address = agent_endpoint(&config, &identity, &server)?;
         let tls = ClientTls::load(&folders.store.tls_files())?;
         let peer = PeerConfig::at(format!("https://{broker_address}"));
-        let broker = RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))?;
+        let data_thread = DataThread::start("tunnel-data", &context)?;
+        let broker = {
+            let _there = data_thread.enter();
+            RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))?
+        };
         let metrics = Metrics::new(&context.telemetry.meter());
         let inventory = InventorySource::new(&config);
         let measured = inventory.measure(None).await;
@@ -111,6 +117,7 @@ impl App {
                 root: folders.root.clone(),
                 bin_dir: folders.bin_dir,
                 otlp_endpoint: config.sandbox_otlp_endpoint.clone(),
+                tcp_ports: config.targets.sandbox_tcp.clone(),
                 uid: rustix::process::geteuid().as_raw(),
                 gpus: inventory.gpus().clone(),
                 docker: config.docker.clone(),
@@ -152,6 +159,7 @@ impl App {
             disk_bound,
             engine,
             broker,
+            data_thread,
             bridges,
             root: folders.root,
             inventory,
@@ -261,7 +269,10 @@ impl App {
             supervisor
                 .spawn_essential("metrics", async move { admin.serve(&context, health).await });
         }
-        let tunnel = tunnel.start(&supervisor);
+        let tunnel = {
+            let _there = self.data_thread.enter();
+            tunnel.start(&supervisor)
+        };
 
         let link = Link {
             broker: self.broker.clone(),

@@ -190,6 +190,7 @@ impl Line {
                 bin_dir: "/opt".into(),
                 gpus: crate::inventory::Gpus::new(crate::inventory::Sources::host()),
                 otlp_endpoint: None,
+                tcp_ports: wolfpack_types::PortSet::all(),
                 uid: 0,
                 docker: DockerConfig::default(),
                 mounts: MountsConfig::default(),

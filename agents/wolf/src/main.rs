@@ -6,6 +6,11 @@ use wolfpack_runtime::process;
 use wolfpack_wolf_agent::superseded::Watched;
 use wolfpack_wolf_agent::{App, Config};
 
+/// One stream at full speed allocates a block for every other read; glibc asks
+/// the kernel for each of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if let Some(code) = wolfpack_wolf_agent::inventory::command::main(std::env::args()) {
         return code;

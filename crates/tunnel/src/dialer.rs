@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -73,7 +74,23 @@ impl Dialer {
         endpoint: &Endpoint,
         target: &Target,
         timeout: Duration,
-        early_data: Bytes,
+        mut early_data: Bytes,
+    ) -> Result<TunnelStream, Fault> {
+        self.dial_keeping(endpoint, target, timeout, &mut early_data).await
+    }
+
+    /// As [`Dialer::dial_with`]; `early_data` is taken when the dial leaves for
+    /// the broker. What is still there after a failure has reached nobody: the
+    /// dial may be made again without anything being said twice.
+    ///
+    /// # Errors
+    /// As [`Dialer::dial_with`].
+    pub async fn dial_keeping(
+        &self,
+        endpoint: &Endpoint,
+        target: &Target,
+        timeout: Duration,
+        early_data: &mut Bytes,
     ) -> Result<TunnelStream, Fault> {
         if early_data.len() > MAX_EARLY_DATA {
             return Err(Fault::new(
@@ -84,14 +101,19 @@ impl Dialer {
         let open = DialOpen {
             endpoint: endpoint.to_string(),
             target: target.to_string(),
-            early_data,
+            early_data: early_data.clone(),
             timeout: prost_types::Duration::try_from(timeout).ok(),
         };
         let late = || {
             Fault::new(Reason::DialTimeout, "the target was not reached in time; try again later")
                 .about(endpoint.to_string())
         };
-        tokio::time::timeout(timeout + GRACE, self.open(open)).await.map_err(|_| late())?
+        let left = Arc::new(AtomicBool::new(false));
+        let opened = tokio::time::timeout(timeout + GRACE, self.open(open, left.clone())).await;
+        if left.load(Ordering::Acquire) {
+            *early_data = Bytes::new();
+        }
+        opened.map_err(|_| late())?
     }
 
     /// gRPC over a connection that is dialed at the first call, and again after
@@ -118,12 +140,13 @@ impl Dialer {
         })
     }
 
-    async fn open(&self, open: DialOpen) -> Result<TunnelStream, Fault> {
+    /// `left` is set when the request leaves.
+    async fn open(&self, open: DialOpen, left: Arc<AtomicBool>) -> Result<TunnelStream, Fault> {
         let open = DialRequest { frame: Some(dial_request::Frame::Open(open)) };
         let pipe = Arc::new(Pipe::default());
         let mut unclaimed = Unclaimed(Some(pipe.clone()));
-        let body =
-            DialBody { first: Some(encode::message(&open)), pipe: pipe.clone(), finished: false };
+        let first = Some(encode::message(&open));
+        let body = DialBody { first, left, pipe: pipe.clone(), finished: false };
         let request = grpc::request(grpc::DIAL_PATH, body);
         let response =
             self.broker.clone().call(request).await.map_err(|status| from_status(&status))?;
@@ -200,6 +223,7 @@ byte_stream_io!(TunnelStream);
 /// The body of a Dial request.
 struct DialBody {
     first: Option<Bytes>,
+    left: Arc<AtomicBool>,
     pipe: Arc<Pipe>,
     finished: bool,
 }
@@ -213,6 +237,7 @@ impl Body for DialBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(first) = self.first.take() {
+            self.left.store(true, Ordering::Release);
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         if self.finished {

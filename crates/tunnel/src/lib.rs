@@ -6,6 +6,7 @@
 //! it had listened. See `docs/architecture.md` for the three protocols.
 //!
 //! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's.
+//! * [`tcp`] is what an agent lets be dialed of TCP ports, by its own policy.
 //! * [`splice`] and [`grpc`] are what a broker is made of.
 //! * [`protocol`] is the pure core of all three.
 
@@ -17,6 +18,7 @@ pub mod protocol;
 pub mod reasons;
 pub mod splice;
 mod stream;
+pub mod tcp;
 
 pub use agent::{
     AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,

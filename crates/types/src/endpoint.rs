@@ -1,8 +1,10 @@
 //! Who a tunnel leads to, and what is dialed there.
 
 use std::fmt;
+use std::num::NonZeroU16;
 
 use crate::id::{ParseIdError, SandboxId, WolfId};
+use crate::port_set;
 
 /// What a tunnel is named by: the agent at its far end.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,10 @@ impl Target {
     pub const WOLF_API: &'static str = "wolf-api";
     /// A wolf's moonlight-web: HTTP and WebSockets, as they are.
     pub const MOONLIGHT_WEB: &'static str = "moonlight-web";
+    /// A sandbox's desktop, as its backend serves it.
+    pub const DESKTOP: &'static str = "desktop";
+    /// The family `tcp:{port}`: a TCP port that the agent's policy allows.
+    pub const TCP: &'static str = "tcp";
     /// The family `sandbox-agent:{id}`: a sandbox's agent, over its wolf's tunnel.
     pub const SANDBOX_AGENT: &'static str = "sandbox-agent";
 
@@ -80,6 +86,19 @@ impl Target {
     #[must_use]
     pub fn sandbox_agent(sandbox: &SandboxId) -> Self {
         Self(format!("{}:{sandbox}", Self::SANDBOX_AGENT))
+    }
+
+    /// The target `tcp:{port}`.
+    #[must_use]
+    pub fn tcp(port: NonZeroU16) -> Self {
+        Self(format!("{}:{port}", Self::TCP))
+    }
+
+    /// The port of a target `tcp:{port}`; none for any other, and for what is
+    /// no port.
+    #[must_use]
+    pub fn tcp_port(&self) -> Option<NonZeroU16> {
+        self.argument().filter(|_| self.service() == Self::TCP).and_then(port_set::port)
     }
 
     /// The part before the colon.
@@ -129,6 +148,18 @@ mod tests {
         assert!(!Target::parse("sandbox-agent").unwrap().is_offered_by("sandbox-agent:*"));
         assert!(Target::parse("runtime").unwrap().is_offered_by("runtime"));
         assert!(!Target::parse("runtime2").unwrap().is_offered_by("runtime"));
+    }
+
+    #[test]
+    fn a_tcp_target_has_one_port_and_one_spelling() {
+        let port = |text: &str| Target::parse(text).unwrap().tcp_port().map(NonZeroU16::get);
+        for (text, read) in [("tcp:1", 1), ("tcp:8080", 8080), ("tcp:65535", 65535)] {
+            assert_eq!(port(text), Some(read));
+            assert_eq!(Target::tcp(NonZeroU16::new(read).unwrap()).as_str(), text);
+        }
+        for bad in ["tcp", "tcp:0", "tcp:65536", "tcp:080", "tcp:http", "udp:80", "tcp:-1"] {
+            assert_eq!(port(bad), None, "{bad}");
+        }
     }
 
     #[test]

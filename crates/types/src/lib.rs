@@ -9,6 +9,7 @@ pub mod fault;
 pub mod id;
 pub mod mount_path;
 pub mod page;
+pub mod port_set;
 pub mod principal;
 pub mod reason;
 pub mod reservation_state;
@@ -23,6 +24,7 @@ pub use id::{
     ApiKeyId, ExecutionId, ExposureId, InstanceId, JoinTokenId, ParseIdError, ProjectId,
     ReservationId, SandboxId, SessionId, UserId, WolfId,
 };
+pub use port_set::{PortRange, PortSet};
 pub use principal::{Principal, Role};
 pub use reason::{Code, Reason};
 pub use reservation_state::ReservationState;

@@ -210,6 +210,8 @@ reasons! {
     ConnectionReset, "CONNECTION_RESET", Unavailable, true;
     /// The tunnel that carried the connection is gone.
     TunnelLost, "TUNNEL_LOST", Unavailable, true;
+    /// An operator closed the tunnel; its agent attaches again.
+    TunnelClosed, "TUNNEL_CLOSED", Unavailable, true;
     /// The broker is leaving.
     BrokerDraining, "BROKER_DRAINING", Unavailable, true;
     /// Neither tunnel of the sandbox answers.

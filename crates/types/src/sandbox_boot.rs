@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::docker_mode::DockerMode;
 use crate::id::{ExecutionId, ProjectId, SandboxId};
+use crate::port_set::PortSet;
 
 /// Where the directory is mounted.
 pub const BOOT_DIR: &str = "/run/wolfpack";
@@ -90,6 +91,10 @@ pub struct SandboxBoot {
     /// Its own engine; only with [`DockerMode::Nested`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nested: Option<NestedEngine>,
+    /// Ports of its own loopback that may be dialed as `tcp:{port}`; a wolf that
+    /// says nothing leaves it to the sandbox, and that is all.
+    #[serde(default = "PortSet::all")]
+    pub tcp_ports: PortSet,
 }
 
 #[cfg(test)]
@@ -105,6 +110,7 @@ mod tests {
         let boot: SandboxBoot = serde_json::from_str(json).unwrap();
         assert_eq!(boot.sandbox.as_str(), "s1");
         assert_eq!(boot.otlp_endpoint, None);
+        assert_eq!(boot.tcp_ports, PortSet::all());
         let again: SandboxBoot =
             serde_json::from_str(&serde_json::to_string(&boot).unwrap()).unwrap();
         assert_eq!(again, boot);

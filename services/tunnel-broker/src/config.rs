@@ -153,6 +153,10 @@ mod tests {
         config.limits.heartbeat = Duration::ZERO;
         config.limits.parked_target = 65;
         config.limits.max_connections = 0;
-        assert_eq!(config.faults().len(), 4, "{:?}", config.faults());
+        config.limits.connections_per_tunnel = 4_000;
+        config.limits.dials_per_second = 0;
+        config.limits.dials_burst = 0;
+        config.limits.bytes_per_second = 1;
+        assert_eq!(config.faults().len(), 8, "{:?}", config.faults());
     }
 }

@@ -6,6 +6,9 @@
 //! other (`wolfpack_tunnel::splice`); nothing is queued here.
 
 mod app;
+mod audit;
+#[cfg(test)]
+mod audit_lines;
 pub mod config;
 mod connect;
 mod data_plane;

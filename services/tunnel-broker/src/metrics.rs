@@ -57,6 +57,19 @@ impl Metrics {
                 }
             })
             .build();
+        let weak: Weak<Broker> = Arc::downgrade(broker);
+        meter
+            .u64_observable_counter("tunnel_throttled")
+            .with_description("Waits of connections for the rate of their tunnel, by direction.")
+            .with_callback(move |counter| {
+                if let Some(broker) = weak.upgrade() {
+                    for direction in [Direction::Up, Direction::Down] {
+                        let label = KeyValue::new("direction", direction.as_str());
+                        counter.observe(broker.totals.throttled(direction), &[label]);
+                    }
+                }
+            })
+            .build();
         Self {
             dials: meter.u64_counter("tunnel_dials").with_description("Dials by result.").build(),
             dial_seconds: meter

@@ -17,6 +17,17 @@ pub const POLICY: &[PolicyRow] = &[
     PolicyRow { method: wolfpack_tunnel::grpc::CARRY_PATH, allow: AGENTS, kind: RpcKind::Relay },
     PolicyRow { method: wolfpack_tunnel::grpc::DIAL_PATH, allow: DIALERS, kind: RpcKind::Stream },
     PolicyRow {
+        method: "/wolfpack.tunnel.v1.TunnelService/GetTunnel",
+        allow: READERS,
+        kind: RpcKind::Unary,
+    },
+    // Whose tunnel it is says what role it takes.
+    PolicyRow {
+        method: "/wolfpack.tunnel.v1.TunnelService/CloseTunnel",
+        allow: READERS,
+        kind: RpcKind::Unary,
+    },
+    PolicyRow {
         method: "/wolfpack.tunnel.v1.TunnelService/ListTunnels",
         allow: READERS,
         kind: RpcKind::Unary,

@@ -175,9 +175,11 @@ async fn start_targets(folder: &Path) -> anyhow::Result<(Addresses, Vec<tokio::p
     iperf.args(["--server", "--bind", "127.0.0.1", "--port"]);
     iperf.arg(targets["iperf"].port().to_string());
     let iperf = peers::quiet(&mut iperf)?;
-    for target in targets.values() {
-        peers::reachable(*target).await?;
+    for name in ["http", "echo"] {
+        peers::reachable(targets[name]).await?;
     }
+    // Nothing else may connect to find out whether iperf is there.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     Ok((targets, vec![ours, iperf]))
 }
 

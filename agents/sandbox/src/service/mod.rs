@@ -20,7 +20,7 @@ use wolfpack_rpc::error::to_status;
 use wolfpack_rpc::request::check;
 use wolfpack_runtime::Supervisor;
 use wolfpack_types::sandbox_boot::SandboxBoot;
-use wolfpack_types::{Fault, Reason};
+use wolfpack_types::{Fault, PortSet, Reason};
 
 use crate::desktop::{DesktopBackend, State};
 use crate::docker::Docker;
@@ -50,6 +50,12 @@ impl SandboxAgent {
         supervisor: Supervisor,
     ) -> Self {
         Self { boot, execs, desktop, docker, supervisor }
+    }
+
+    /// Ports of the sandbox's own loopback that may be dialed.
+    #[must_use]
+    pub fn tcp_ports(&self) -> &PortSet {
+        &self.boot.tcp_ports
     }
 
     fn desktop(&self) -> Result<&dyn DesktopBackend, Status> {

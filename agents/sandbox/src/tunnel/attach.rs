@@ -1,18 +1,24 @@
 //! Keeps the tunnel attached, wherever the broker is now.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
-use wolfpack_runtime::Supervisor;
+use wolfpack_runtime::{Context, DataThread, Supervisor};
+use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
-use wolfpack_types::{Endpoint, Fault, SandboxId, Target};
+use wolfpack_types::{Endpoint, Fault, PortSet, SandboxId, Target};
 
 use super::Uplink;
 use crate::service::{SandboxAgent, serve_tunnel};
 
 /// What the tunnel exports.
 pub const TARGET: &str = Target::AGENT;
+
+/// Connections to ports at a time: the rest of what the tunnel takes is the
+/// agent's own.
+const TCP_CONNECTIONS: usize = 896;
 
 /// How long the tunnel may be away before the next address is tried. The tunnel
 /// itself tries the one it has again and again meanwhile.
@@ -21,7 +27,8 @@ const UNKNOWN_PAUSE: Duration = Duration::from_secs(5);
 /// Calls that run when an address is given up get this long.
 const LEAVE: Duration = Duration::from_secs(2);
 
-/// Attaches as `sandbox` and serves `agent` on it until the supervisor stops or
+/// Attaches as `sandbox` and serves `agent` and the ports that the boot allows
+/// on it until the supervisor stops or
 /// a newer instance of the sandbox took over.
 pub async fn keep_attached(
     uplink: Uplink,
@@ -33,6 +40,17 @@ pub async fn keep_attached(
     // One instance for all attempts: it is one process.
     let config = AgentTunnelConfig::new(Endpoint::Sandbox(sandbox), env!("CARGO_PKG_VERSION"));
     let mut attempt = 0_usize;
+    let context =
+        Context { telemetry: supervisor.telemetry().clone(), supervisor: supervisor.clone() };
+    let data_thread = match DataThread::start("tunnel-data", &context) {
+        Ok(thread) => thread,
+        Err(error) => {
+            warn!(%error, "no thread for the sandbox's own tunnel; it has none");
+            return;
+        }
+    };
+    // One for all attempts, too: it counts what is open.
+    let ports = targets(agent.tcp_ports());
     while !supervisor.token().is_cancelled() {
         let address = match uplink.locate(&broker).await {
             Ok(addresses) => addresses[attempt % addresses.len()].clone(),
@@ -42,6 +60,7 @@ pub async fn keep_attached(
                 continue;
             }
         };
+        let there = data_thread.enter();
         let channel = match uplink.broker(&address) {
             Ok(channel) => channel,
             // The configuration is wrong, and stays so for this boot.
@@ -54,7 +73,11 @@ pub async fn keep_attached(
         let tasks = supervisor.child();
         let mut builder = AgentTunnel::builder(config.clone(), channel);
         let listener = builder.listen(TARGET);
+        if let Some(ports) = &ports {
+            builder.dial_family(Target::TCP, ports.clone());
+        }
         let tunnel = builder.start(&tasks);
+        drop(there);
         let (serving, stop) = (agent.clone(), tasks.token());
         tasks.spawn("tunnel_serve", async move {
             if let Err(error) = serve_tunnel(serving, listener, stop).await {
@@ -73,6 +96,13 @@ pub async fn keep_attached(
             Over::Final => return,
         }
     }
+}
+
+/// What is dialed on the sandbox's own loopback; `None` when nothing is.
+fn targets(ports: &PortSet) -> Option<Arc<TcpTargets>> {
+    let policy = TcpPolicy { loopback: ports.clone(), ..TcpPolicy::default() };
+    let words = Words { of: "sandbox", setting: "targets.sandbox_tcp of its wolf's agent" };
+    (!policy.is_empty()).then(|| Arc::new(TcpTargets::new(policy, words, TCP_CONNECTIONS)))
 }
 
 enum Over {

@@ -72,6 +72,7 @@ async fn sandbox() -> Sandbox {
         docker: wolfpack_types::DockerMode::None,
         nested: None,
         otlp_endpoint: None,
+        tcp_ports: wolfpack_types::PortSet::all(),
     });
     let supervisor = Context::quiet("sandbox-agent").supervisor;
     let reaper = Reaper::new(Adopts::Nothing);

@@ -374,6 +374,7 @@ impl Creation {
             docker,
             nested,
             otlp_endpoint: settings.otlp_endpoint.clone(),
+            tcp_ports: settings.tcp_ports.clone(),
         })
     }
 

@@ -22,7 +22,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use wolfpack_runtime::{Supervisor, clock};
-use wolfpack_types::{DockerMode, Fault, SandboxId, WolfId};
+use wolfpack_types::{DockerMode, Fault, PortSet, SandboxId, WolfId};
 
 use crate::admission::{Admission, Claim, EpochFile};
 use crate::bridge::Bridges;
@@ -51,6 +51,8 @@ pub struct Settings {
     pub gpus: Gpus,
     /// Where the sandboxes' agents send traces.
     pub otlp_endpoint: Option<String>,
+    /// Ports of a sandbox's own loopback that may be dialed in it.
+    pub tcp_ports: PortSet,
     /// Our own uid, which must reach the sandboxes' sockets.
     pub uid: u32,
     /// What sandboxes may have of Docker.

@@ -3,8 +3,8 @@
 //! pass untouched, so event streams and WebSockets work. They are offered
 //! whenever they are configured, and looked for at each dial: Wolf may be
 //! started after the agent. Sandboxes never see them.
-
-mod stream;
+//!
+//! Beside these two, ports that [`TargetsConfig::tcp`] allows, as `tcp:{port}`.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
+use wolfpack_tunnel::tcp::{TcpTargets, Words};
 use wolfpack_tunnel::{Builder, TargetDialer, TargetStream, TunnelPeer};
 use wolfpack_types::{Fault, Reason, Target};
 
@@ -98,10 +99,10 @@ impl HostTarget {
         let share = Arc::new(self.room.clone().try_acquire_owned().map_err(|_| full())?);
         let opened = async {
             Ok::<_, io::Error>(match &self.place {
-                Place::Socket(path) => stream::unix(UnixStream::connect(path).await?, share),
+                Place::Socket(path) => TargetStream::unix(UnixStream::connect(path).await?, share),
                 Place::Port(address) => {
                     let socket = TcpStream::connect((address.host.as_str(), address.port)).await?;
-                    stream::tcp(socket, share)
+                    TargetStream::tcp(socket, share)
                 }
             })
         };
@@ -155,7 +156,8 @@ impl TargetDialer for HostTarget {
     }
 }
 
-/// Offers those that are configured through the tunnel; what was offered.
+/// Offers those that are configured through the tunnel, and the ports that are
+/// allowed; what was offered beside these.
 ///
 /// # Errors
 /// When an address is none; a checked configuration has no such.
@@ -163,6 +165,12 @@ pub fn export(tunnel: &mut Builder, config: &TargetsConfig) -> Result<Vec<HostTa
     let targets = HostTarget::configured(config)?;
     for target in &targets {
         tunnel.dial_target(target.name, Arc::new(target.clone()));
+    }
+    let policy = config.tcp_policy()?;
+    if !policy.is_empty() {
+        let words = Words { of: "wolf", setting: "targets.tcp of its agent" };
+        let ports = TcpTargets::new(policy, words, CONNECTIONS);
+        tunnel.dial_family(Target::TCP, Arc::new(ports));
     }
     Ok(targets)
 }

@@ -155,6 +155,7 @@ impl Host {
                     wolfpack_wolf_agent::inventory::Sources::host(),
                 ),
                 otlp_endpoint: None,
+                tcp_ports: wolfpack_types::PortSet::all(),
                 uid: 0,
                 docker: DockerConfig { shared: true, depth: 1 },
                 mounts: MountsConfig {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use wolfpack_types::Target;
+use wolfpack_types::{Target, port_set};
 
 use super::OutputArgs;
 
@@ -13,7 +13,10 @@ use super::OutputArgs;
 #[command(after_help = "\
 Each connection to LOCAL becomes one to TARGET, until Ctrl-C. LOCAL is a port of
 127.0.0.1, HOST:PORT, or the path of a unix socket (with a / in it), which only
-you can use; a free port of 127.0.0.1 without it.
+you can use; a free port of 127.0.0.1 without it. TARGET is a name that
+`wolfpack tunnel get` shows, tcp:PORT, or PORT alone for the same.
+
+  wolfpack port-forward sandbox/box 8080:80 5432        two ports of a sandbox
 
   wolfpack port-forward wolf/ID wolf-api                the API of games-on-whales Wolf
   wolfpack port-forward wolf/ID 8080:moonlight-web      http://127.0.0.1:8080
@@ -79,15 +82,22 @@ impl FromStr for ForwardArg {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (local, target) = split(text)?;
-        if !target.is_empty() && target.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(format!(
-                "{target} is a port and no target; write PORT:TARGET, such as {target}:wolf-api"
-            ));
-        }
-        let target = Target::parse(target).map_err(|_| {
-            format!("{target:?} is not a target; write one such as wolf-api or tcp:8080")
-        })?;
-        Ok(Self { local, target })
+        Ok(Self { local, target: target_of(target)? })
+    }
+}
+
+/// A target by its name, or a port for `tcp:PORT`.
+fn target_of(text: &str) -> Result<Target, String> {
+    let no_port = || format!("{text:?} is not a port; it is one from 1 to 65535");
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return port_set::port(text).map(Target::tcp).ok_or_else(no_port);
+    }
+    let target = Target::parse(text).map_err(|_| {
+        format!("{text:?} is not a target; write one such as wolf-api, tcp:8080 or 8080")
+    })?;
+    match target.service() == Target::TCP && target.tcp_port().is_none() {
+        true => Err(no_port()),
+        false => Ok(target),
     }
 }
 
@@ -145,12 +155,25 @@ mod tests {
             ("/tmp/w.sock:wolf-api", "/tmp/w.sock wolf-api"),
             ("./w.sock:tcp:80", "./w.sock tcp:80"),
             ("a/b:wolf-api", "a/b wolf-api"),
+            ("8080", "127.0.0.1 0 tcp:8080"),
+            ("8080:80", "127.0.0.1 8080 tcp:80"),
+            ("0:80", "127.0.0.1 0 tcp:80"),
+            ("0.0.0.0:8080:80", "0.0.0.0 8080 tcp:80"),
+            ("[::1]:8080:80", "::1 8080 tcp:80"),
+            ("./w.sock:80", "./w.sock tcp:80"),
         ] {
             assert_eq!(local(text), read, "{text}");
         }
         for bad in [
             "",
-            "8080",
+            "0",
+            "70000",
+            "080",
+            "8080:0",
+            "8080:70000",
+            "tcp",
+            "tcp:0",
+            "tcp:http",
             "8080:",
             "99999:wolf-api",
             "[::1]:wolf-api",

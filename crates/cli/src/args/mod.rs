@@ -63,7 +63,7 @@ pub enum Command {
     PortForward(forward::PortForwardArgs),
     /// Say whether a wolf is well, and what to do where it is not
     Doctor(doctor::DoctorArgs),
-    /// Look at the tunnels that agents hold
+    /// Look at the tunnels that agents hold, and end one
     #[command(subcommand)]
     Tunnel(tunnel::TunnelCommand),
     /// Say of every wolf whether a sandbox would fit there, and if not, why

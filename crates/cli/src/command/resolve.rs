@@ -2,9 +2,10 @@
 
 use wolfpack_proto::registry::v1 as registry;
 use wolfpack_proto::sandbox::v1 as pb;
-use wolfpack_types::{Fault, Reason, SandboxId, WolfId};
+use wolfpack_types::{Endpoint, Fault, Reason, SandboxId, WolfId};
 
 use super::retry::retry;
+use crate::args::forward::EndpointArg;
 use crate::connect::Api;
 use crate::failure::Failure;
 
@@ -77,6 +78,15 @@ pub(crate) async fn wolf(api: &Api, given: &str) -> Result<registry::Wolf, Failu
         )
         .into()),
     }
+}
+
+/// The name of a wolf or a sandbox as an endpoint.
+pub(crate) async fn endpoint(api: &Api, given: &EndpointArg) -> Result<Endpoint, Failure> {
+    let name = match given {
+        EndpointArg::Wolf(id) => wolf(api, id).await?.name,
+        EndpointArg::Sandbox(id) => sandbox(api, id).await?,
+    };
+    Ok(Endpoint::parse(&name).map_err(Fault::from)?)
 }
 
 /// Every wolf the key may see.

@@ -7,13 +7,15 @@ use wolfpack_proto::tunnel::v1 as pb;
 use wolfpack_proto::tunnel::v1::watch_tunnels_response::Event;
 use wolfpack_types::Reason;
 
+use super::resolve;
 use super::retry::retry;
-use crate::args::tunnel::TunnelCommand;
+use crate::args::tunnel::{TunnelCloseArgs, TunnelCommand, TunnelGetArgs};
 use crate::connect::Api;
 use crate::failure::Failure;
 use crate::output;
 
 const TUNNEL: &str = "wolfpack.tunnel.v1.Tunnel";
+const CLOSED: &str = "wolfpack.tunnel.v1.CloseTunnelResponse";
 /// A watch that breaks is made again this often in a row, with a pause between.
 const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -21,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) async fn run(api: &Api, command: TunnelCommand) -> Result<(), Failure> {
     match command {
         TunnelCommand::List(format) => list(api, format.is_json()).await,
+        TunnelCommand::Get(arguments) => get(api, &arguments).await,
+        TunnelCommand::Close(arguments) => close(api, arguments).await,
         TunnelCommand::Watch(format) => watch(api, format.is_json()).await,
     }
 }
@@ -56,6 +60,54 @@ fn row(tunnel: &pb::Tunnel) -> [String; 6] {
         tunnel.connections.to_string(),
         tunnel.parked.to_string(),
     ]
+}
+
+async fn get(api: &Api, arguments: &TunnelGetArgs) -> Result<(), Failure> {
+    let endpoint = resolve::endpoint(api, &arguments.endpoint).await?.to_string();
+    let request = pb::GetTunnelRequest { endpoint };
+    let answer =
+        retry(async || Ok(api.tunnels().get_tunnel(request.clone()).await?.into_inner())).await?;
+    let tunnel = resolve::present(answer.tunnel)?;
+    if arguments.output.is_json() {
+        return output::print_json(&output::json(TUNNEL, &tunnel)?);
+    }
+    let limits = tunnel.limits.unwrap_or_default();
+    let rate = match limits.bytes_per_second {
+        0 => String::new(),
+        rate => format!("{}/s each way", output::amount(rate)),
+    };
+    output::print_facts(&[
+        ("endpoint", tunnel.endpoint),
+        ("session", tunnel.session_id),
+        ("project", tunnel.project),
+        ("agent", tunnel.agent_version),
+        ("instance", tunnel.instance_id),
+        ("boot", tunnel.execution_id),
+        ("attached", output::instant(tunnel.attach_time.as_ref())),
+        ("targets", tunnel.targets.join(",")),
+        ("connections", format!("{} of {}", tunnel.connections, limits.max_connections)),
+        ("parked", tunnel.parked.to_string()),
+        ("bytes up", output::amount(tunnel.bytes_up)),
+        ("bytes down", output::amount(tunnel.bytes_down)),
+        ("dials", format!("{}/s at most", limits.dials_per_second)),
+        ("rate", rate),
+    ])
+}
+
+async fn close(api: &Api, arguments: TunnelCloseArgs) -> Result<(), Failure> {
+    let TunnelCloseArgs { endpoint, session, reason, output } = arguments;
+    let endpoint = resolve::endpoint(api, &endpoint).await?.to_string();
+    let request =
+        pb::CloseTunnelRequest { endpoint: endpoint.clone(), session_id: session, reason };
+    // Sent once: a session that came meanwhile is not the one that was meant.
+    let closed = api.tunnels().close_tunnel(request).await?.into_inner();
+    if output.is_json() {
+        return output::print_json(&output::json(CLOSED, &closed)?);
+    }
+    match closed.session_id.as_str() {
+        "" => output::line(&format!("{endpoint} has no such tunnel; nothing was closed")),
+        session => output::line(&format!("{endpoint} closed, session {session}")),
+    }
 }
 
 /// Goes on through broken connections, each time with a snapshot: revisions of

@@ -51,9 +51,11 @@ impl DialService for Dials {
         let (send, answers) = mpsc::channel(4);
         let ends = self.0.clone();
         tokio::spawn(async move {
+            let mut requests = Caller { early: open.early_data, requests };
             let end = match open.target.as_str() {
                 "tcp:1" => echo(&mut requests, &send).await,
                 "tcp:2" => count(&mut requests, &send).await,
+                "tcp:5" => early(&mut requests, &send).await,
                 _ => break_off(&mut requests, &send).await,
             };
             ends.lock().unwrap().push(format!("{} {end}", open.target));
@@ -67,9 +69,18 @@ impl DialService for Dials {
 
 type Sender = mpsc::Sender<Result<DialResponse, Status>>;
 
+/// What the caller sends.
+struct Caller {
+    early: Bytes,
+    requests: Streaming<DialRequest>,
+}
+
 /// The next bytes; none after the fin, an error when the caller gave up.
-async fn next(requests: &mut Streaming<DialRequest>) -> Result<Option<Bytes>, &'static str> {
-    match requests.message().await {
+async fn next(caller: &mut Caller) -> Result<Option<Bytes>, &'static str> {
+    if !caller.early.is_empty() {
+        return Ok(Some(std::mem::take(&mut caller.early)));
+    }
+    match caller.requests.message().await {
         Ok(Some(DialRequest { frame: Some(dial_request::Frame::Data(data)) })) => Ok(Some(data)),
         Ok(Some(DialRequest { frame: Some(dial_request::Frame::Fin(_)) })) => Ok(None),
         _ => Err("given up"),
@@ -77,7 +88,7 @@ async fn next(requests: &mut Streaming<DialRequest>) -> Result<Option<Bytes>, &'
 }
 
 /// Gives everything back, and finishes after the caller has.
-async fn echo(requests: &mut Streaming<DialRequest>, send: &Sender) -> &'static str {
+async fn echo(requests: &mut Caller, send: &Sender) -> &'static str {
     loop {
         match next(requests).await {
             Ok(Some(data)) => {
@@ -93,7 +104,7 @@ async fn echo(requests: &mut Streaming<DialRequest>, send: &Sender) -> &'static 
 }
 
 /// Says how much it got, once the caller has finished.
-async fn count(requests: &mut Streaming<DialRequest>, send: &Sender) -> &'static str {
+async fn count(requests: &mut Caller, send: &Sender) -> &'static str {
     let mut count = 0;
     loop {
         match next(requests).await {
@@ -109,8 +120,15 @@ async fn count(requests: &mut Streaming<DialRequest>, send: &Sender) -> &'static
     }
 }
 
+/// Says at once how much came with the dial, and then how much came in all.
+async fn early(requests: &mut Caller, send: &Sender) -> &'static str {
+    let told = Bytes::from(format!("{} ", requests.early.len()));
+    let _ = send.send(frame(dial_response::Frame::Data(told))).await;
+    count(requests, send).await
+}
+
 /// Breaks after the first bytes.
-async fn break_off(requests: &mut Streaming<DialRequest>, send: &Sender) -> &'static str {
+async fn break_off(requests: &mut Caller, send: &Sender) -> &'static str {
     match next(requests).await {
         Ok(_) => {
             let _ = send.send(frame(dial_response::Frame::Data("half".into()))).await;

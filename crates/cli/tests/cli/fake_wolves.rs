@@ -138,6 +138,32 @@ impl ContainerService for Wolves {
 
 #[tonic::async_trait]
 impl TunnelService for Wolves {
+    async fn get_tunnel(
+        &self,
+        request: Request<tunnel::GetTunnelRequest>,
+    ) -> Result<Response<tunnel::GetTunnelResponse>, Status> {
+        match request.into_inner().endpoint.as_str() {
+            "wolves/one" => {
+                Ok(Response::new(tunnel::GetTunnelResponse { tunnel: Some(attached()) }))
+            }
+            _ => Err(fault(Reason::EndpointNotFound)),
+        }
+    }
+
+    /// The wolf's session is "now".
+    async fn close_tunnel(
+        &self,
+        request: Request<tunnel::CloseTunnelRequest>,
+    ) -> Result<Response<tunnel::CloseTunnelResponse>, Status> {
+        let request = request.into_inner();
+        let session_id = match (request.endpoint.as_str(), request.session_id.as_str()) {
+            ("wolves/one", "" | "now") if request.reason != "no" => "now".to_owned(),
+            ("wolves/one", _) => String::new(),
+            _ => return Err(fault(Reason::RoleTooLow)),
+        };
+        Ok(Response::new(tunnel::CloseTunnelResponse { session_id }))
+    }
+
     async fn list_tunnels(
         &self,
         _: Request<tunnel::ListTunnelsRequest>,
@@ -166,6 +192,14 @@ fn attached() -> tunnel::Tunnel {
         endpoint: "wolves/one".into(),
         targets: vec!["moonlight-web".into(), "wolf-api".into()],
         connections: 3,
+        session_id: "now".into(),
+        bytes_up: 1 << 10,
+        bytes_down: 2 << 20,
+        limits: Some(tunnel::TunnelLimits {
+            max_connections: 100,
+            dials_per_second: 50,
+            bytes_per_second: 0,
+        }),
         ..Default::default()
     }
 }

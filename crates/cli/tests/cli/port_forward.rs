@@ -98,7 +98,8 @@ fn many_connections_go_through_with_half_close_and_ctrl_c_ends_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.sock");
     let local = format!("{}:tcp:1", path.display());
-    let forward = Forward::start(&gateway, &["tcp:2", &local]);
+    // A bare port is one of the target's.
+    let forward = Forward::start(&gateway, &["2", &local]);
     std::thread::scope(|scope| {
         for at in 0..24_usize {
             let forward = &forward;
@@ -176,4 +177,71 @@ fn a_place_that_is_taken_is_named() {
     let output = wolfpack(&gateway, &["port-forward", "good", "tcp:1"], b"");
     assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("write wolf/ID or sandbox/ID"), "{output:?}");
+}
+
+#[test]
+fn first_bytes_travel_with_the_dial_and_nobody_has_to_speak_first() {
+    let gateway = FakeGateway::start();
+    let forward = Forward::start(&gateway, &["5"]);
+    let ask = |sent: &[u8]| {
+        let mut socket = forward.tcp(0);
+        socket.write_all(sent).unwrap();
+        let mut told = [0; 2];
+        // It speaks whether it was spoken to or not.
+        socket.read_exact(&mut told).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let told = text(&[&told[..], &all(socket)].concat());
+        let (early, in_all) = told.split_once(' ').unwrap();
+        assert_eq!(in_all, sent.len().to_string(), "nothing is lost or sent twice");
+        early.to_owned()
+    };
+    assert_eq!(ask(b""), "0");
+    // A machine that is busy may be late with them; not every time.
+    assert!((0..50).any(|_| ask(b"hello") == "5"));
+}
+
+#[test]
+fn a_server_that_is_started_anew_costs_a_connection_time_and_no_more() {
+    let gateway = FakeGateway::start();
+    let forward = Forward::start(&gateway, &["tcp:2"]);
+    let address = gateway.address();
+    drop(gateway);
+    // Taken while nobody is there, and answered by the one that comes.
+    let mut waiting = forward.tcp(0);
+    waiting.write_all(b"12345").unwrap();
+    waiting.shutdown(Shutdown::Write).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    let _gateway = FakeGateway::start_at(address);
+    assert_eq!(all(waiting), b"5");
+    let mut next = forward.tcp(0);
+    next.write_all(b"1").unwrap();
+    next.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(all(next), b"1");
+    assert_eq!(forward.interrupt(), "", "it was nothing to be told");
+}
+
+#[test]
+fn after_ctrl_c_nobody_comes_in_and_what_is_open_may_end() {
+    let gateway = FakeGateway::start();
+    let mut forward = Forward::start(&gateway, &["tcp:2", "tcp:1"]);
+    let (mut ending, mut stays) = (forward.tcp(0), forward.tcp(1));
+    for socket in [&mut ending, &mut stays] {
+        socket.write_all(b"1234").unwrap();
+    }
+    let mut echoed = [0; 4];
+    stays.read_exact(&mut echoed).unwrap();
+    let id = rustix::process::Pid::from_child(&forward.child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let mut told = BufReader::new(forward.child.stderr.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert!(line.starts_with("2 connections are open"), "{line}");
+    assert!(TcpStream::connect(&forward.places[0]).is_err(), "nobody new");
+    ending.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(all(ending), b"4");
+    // The other one is cut by the second signal, and is told by a reset.
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    let error = stays.read(&mut echoed).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(forward.child.wait().unwrap().code(), Some(0));
 }

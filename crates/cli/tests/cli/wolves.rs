@@ -106,3 +106,32 @@ fn tunnels_are_listed_and_watched() {
     // What ends it for good is told.
     assert_eq!(output.status.code(), Some(77), "{output:?}");
 }
+
+#[test]
+fn one_tunnel_is_shown_and_closed() {
+    let gateway = FakeGateway::start();
+    let tunnel = |arguments: &[&str]| wolfpack(&gateway, &[&["tunnel"], arguments].concat(), b"");
+    let output = tunnel(&["get", "wolf/one"]);
+    let facts = text(&output.stdout);
+    for part in ["wolves/one", "session", "now", "3 of 100", "1.00 KiB", "2.00 MiB", "50/s at most"]
+    {
+        assert!(facts.contains(part), "{part} in {facts}");
+    }
+    assert!(!facts.contains("rate"), "no bound is nothing to show: {facts}");
+    let output = tunnel(&["get", "wolf/one", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["limits"]["maxConnections"], 100);
+    let output = tunnel(&["get", "sandboxes/good-id"]);
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(text(&output.stderr).contains("ENDPOINT_NOT_FOUND"), "{output:?}");
+
+    let output = tunnel(&["close", "wolves/one"]);
+    assert!(text(&output.stdout).contains("wolves/one closed, session now"), "{output:?}");
+    let output = tunnel(&["close", "wolves/one", "--session", "old"]);
+    assert!(text(&output.stdout).contains("nothing was closed"), "{output:?}");
+    let output = tunnel(&["close", "wolves/one", "--reason", "no", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["sessionId"], "", "the reason arrives: {output:?}");
+    let output = tunnel(&["close", "sandboxes/good-id"]);
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+}

@@ -8,6 +8,7 @@ mod exports;
 mod listener;
 mod session;
 mod socket;
+mod socket_halves;
 mod target;
 
 use std::sync::Arc;

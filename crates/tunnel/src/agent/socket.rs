@@ -19,7 +19,7 @@ pub(super) async fn serve(
     let TargetStream { reader, mut writer } = stream;
     control.serve(Source::Socket(SocketReader::new(reader)));
     let result = tokio::select! {
-        result = pump(&mut writer, early, &mut incoming, |_| {}) => result,
+        result = pump(&mut writer, early, &mut incoming, |_| None) => result,
         () = control.gone().cancelled() => return,
     };
     match result {

@@ -8,6 +8,7 @@ pub mod drain;
 pub mod encode;
 pub mod heartbeat;
 pub mod instances;
+pub mod pace;
 pub mod pool;
 
 pub use backoff::Backoff;
@@ -15,6 +16,7 @@ pub use decode::{DataMode, DecodeError, Decoder, Event};
 pub use dials::{DialId, DialTable};
 pub use heartbeat::{Heartbeat, Life};
 pub use instances::{AHEAD_MICROS, Admitted, InstanceLedger, Process, Refused};
+pub use pace::Pace;
 pub use pool::PoolSize;
 
 /// The most bytes of a connection that one frame carries when we make it.

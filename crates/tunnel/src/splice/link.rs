@@ -3,10 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use wolfpack_types::{Fault, Reason};
 
+use super::throttle::Throttle;
 use crate::stream::reset;
 
 /// Which way bytes flow.
@@ -69,6 +71,7 @@ type OnEnd = Box<dyn FnOnce(LinkEnd) + Send>;
 #[derive(Debug, Default)]
 pub struct Totals {
     bytes: [AtomicU64; 2],
+    throttled: [AtomicU64; 2],
 }
 
 impl Totals {
@@ -76,6 +79,12 @@ impl Totals {
     #[must_use]
     pub fn bytes(&self, direction: Direction) -> u64 {
         self.bytes[direction.index()].load(Ordering::Relaxed)
+    }
+
+    /// How often a connection had to wait for its tunnel's rate.
+    #[must_use]
+    pub fn throttled(&self, direction: Direction) -> u64 {
+        self.throttled[direction.index()].load(Ordering::Relaxed)
     }
 }
 
@@ -90,6 +99,7 @@ struct Shared {
     state: Mutex<State>,
     bytes: [AtomicU64; 2],
     totals: Arc<Totals>,
+    throttle: Option<Arc<Throttle>>,
     on_end: Mutex<Option<OnEnd>>,
 }
 
@@ -110,11 +120,22 @@ impl Link {
     /// A connection with both directions open.
     #[must_use]
     pub fn new(totals: Arc<Totals>, on_end: impl FnOnce(LinkEnd) + Send + 'static) -> Self {
+        Self::throttled(totals, None, on_end)
+    }
+
+    /// As [`Link::new`], at a rate that it shares with others.
+    #[must_use]
+    pub fn throttled(
+        totals: Arc<Totals>,
+        throttle: Option<Arc<Throttle>>,
+        on_end: impl FnOnce(LinkEnd) + Send + 'static,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state: Mutex::default(),
                 bytes: [AtomicU64::new(0), AtomicU64::new(0)],
                 totals,
+                throttle,
                 on_end: Mutex::new(Some(Box::new(on_end))),
             }),
         }
@@ -145,6 +166,13 @@ impl Link {
     pub(crate) fn count(&self, direction: Direction, bytes: usize) {
         self.shared.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.totals.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How long to wait before more passes than `bytes`, which just did.
+    pub(crate) fn pace(&self, direction: Direction, bytes: usize) -> Option<Duration> {
+        let wait = self.shared.throttle.as_ref()?.charge(direction, bytes)?;
+        self.shared.totals.throttled[direction.index()].fetch_add(1, Ordering::Relaxed);
+        Some(wait)
     }
 
     /// The fault that ended it, if one did; remembers whom to wake.
@@ -207,10 +235,17 @@ impl std::fmt::Debug for WeakLink {
 }
 
 impl WeakLink {
+    /// The connection, if it is not over. Whoever drops the last one of it runs
+    /// its callback.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Link> {
+        self.0.upgrade().map(|shared| Link { shared })
+    }
+
     /// As [`Link::abort`], if the connection is not over.
     pub fn abort(&self, fault: Fault) {
-        if let Some(shared) = self.0.upgrade() {
-            Link { shared }.abort(fault);
+        if let Some(link) = self.upgrade() {
+            link.abort(fault);
         }
     }
 }

@@ -6,7 +6,9 @@ mod carry;
 mod link;
 mod relay;
 mod socket;
+mod throttle;
 
 pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
 pub use link::{Direction, Link, LinkEnd, Totals, WeakLink};
 pub use relay::RelayBody;
+pub use throttle::Throttle;

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use wolfpack_types::{Fault, Reason};
 
@@ -37,6 +38,8 @@ pub struct RelayBody {
     first: Option<Bytes>,
     state: State,
     pause: bool,
+    /// Over when more may pass, where the tunnel has a rate.
+    wait: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +72,7 @@ impl RelayBody {
             first,
             state: State::Copying,
             pause: false,
+            wait: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl RelayBody {
             first: None,
             state: State::Copying,
             pause: false,
+            wait: None,
         }
     }
 
@@ -228,9 +233,18 @@ impl Body for RelayBody {
             }
             return Poll::Ready(Some(Ok(this.end(result))));
         }
+        if let Some(wait) = &mut this.wait {
+            // Where the other direction is over only the source tells why.
+            if !this.link.way(this.direction.other()).over {
+                ready!(wait.as_mut().poll(cx));
+            }
+            this.wait = None;
+        }
         match ready!(this.poll_source(cx)) {
             Step::Frame(bytes) => {
                 this.link.count(this.direction, bytes.len());
+                let wait = this.link.pace(this.direction, bytes.len());
+                this.wait = wait.map(|wait| Box::pin(sleep(wait)));
                 // A socket pauses by itself.
                 this.pause = bytes.len() >= LARGE && matches!(this.source, Source::Stream(_));
                 Poll::Ready(Some(Ok(Frame::data(bytes))))

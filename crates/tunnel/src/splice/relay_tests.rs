@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use wolfpack_proto::tunnel::v1::{CarryRequest, carry_request};
 
 use crate::protocol::DataMode;
-use crate::splice::{LinkEnd, Totals};
+use crate::splice::{LinkEnd, Throttle, Totals};
 
 /// What a peer sends: frames by hand; dropping the sender ends the stream.
 struct Sent(mpsc::Receiver<Result<Bytes, Status>>);
@@ -59,11 +59,16 @@ fn poll(body: &mut Option<RelayBody>) -> Got {
 
 impl Spliced {
     fn new() -> Self {
+        Self::throttled(None)
+    }
+
+    fn throttled(throttle: Option<Arc<Throttle>>) -> Self {
         let (caller, from_caller) = mpsc::channel(8);
         let (agent, from_agent) = mpsc::channel(8);
         let end = Arc::<Mutex<Option<LinkEnd>>>::default();
         let ended = end.clone();
-        let link = Link::new(Arc::<Totals>::default(), move |end| *ended.lock() = Some(end));
+        let totals = Arc::<Totals>::default();
+        let link = Link::throttled(totals, throttle, move |end| *ended.lock() = Some(end));
         let body = |receiver, direction| {
             let incoming = Incoming::new(tonic::body::Body::new(Sent(receiver)), DataMode::Raw);
             RelayBody::new(link.clone(), direction, incoming, None)
@@ -221,4 +226,55 @@ fn a_caller_that_leaves_is_told_to_the_agent_unless_it_had_all() {
     spliced.down = None;
     assert_eq!(poll(&mut spliced.up), Got::End(None));
     assert_eq!(spliced.counted(), None);
+}
+
+/// A tunnel of 1000 bytes a second, and a frame of so many.
+fn slow() -> Option<Arc<Throttle>> {
+    Some(Arc::new(Throttle::new(std::num::NonZeroU64::new(1000).unwrap())))
+}
+
+fn frame(length: usize) -> Bytes {
+    let frame = encode::data(&vec![7; length]);
+    assert!(frame.len() >= length);
+    frame
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_its_rate_a_direction_waits_and_the_source_is_not_read() {
+    let mut spliced = Spliced::throttled(slow());
+    for _ in 0..8 {
+        spliced.caller_says(Ok(frame(500)));
+    }
+    assert!(matches!(poll(&mut spliced.up), Got::Frame(_)), "the first passes at once");
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
+    // Nothing was taken off the stream: its sender has to wait.
+    let caller = spliced.caller.clone().unwrap();
+    assert_eq!(caller.capacity(), 1);
+    tokio::time::advance(std::time::Duration::from_millis(300)).await;
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
+    tokio::time::advance(std::time::Duration::from_millis(200)).await;
+    assert!(matches!(poll(&mut spliced.up), Got::Frame(_)));
+    // The other direction has a rate of its own.
+    spliced.agent_says(Ok(frame(500)));
+    assert!(matches!(poll(&mut spliced.down), Got::Frame(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_rate_still_hears_of_an_end() {
+    // Of the link.
+    let mut spliced = Spliced::throttled(slow());
+    spliced.caller_says(Ok(frame(100_000)));
+    assert!(matches!(poll(&mut spliced.up), Got::Frame(_)));
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
+    spliced.up.as_ref().unwrap().link.abort(reset("the test says so"));
+    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::ConnectionReset)));
+
+    // Of the caller, who is gone.
+    let mut spliced = Spliced::throttled(slow());
+    spliced.caller_says(Ok(frame(100_000)));
+    assert!(matches!(poll(&mut spliced.up), Got::Frame(_)));
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
+    spliced.down = None;
+    spliced.caller_says(Err(broke(h2::Reason::CANCEL.into())));
+    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::Cancelled)));
 }

@@ -43,7 +43,10 @@ async fn carried(
     writer: &mut OwnedWriteHalf,
     incoming: &mut Incoming,
 ) -> Result<(), Fault> {
-    let count = |bytes| link.count(Direction::Down, bytes);
+    let count = |bytes| {
+        link.count(Direction::Down, bytes);
+        link.pace(Direction::Down, bytes)
+    };
     match pump(writer, Bytes::new(), incoming, count).await {
         Ok(Taken::All) => {}
         Ok(Taken::Part) => return Err(caller_left()),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
@@ -40,7 +41,8 @@ pub(crate) enum PumpError {
 }
 
 /// Writes `first` and then what arrives to the socket, until the sender has
-/// finished; `wrote` is told of each count of bytes that the socket took.
+/// finished; `wrote` is told of each count of bytes that the socket took, and may
+/// ask for a pause before the next.
 /// Gathers what is there into one vectored write, and never holds more than that.
 ///
 /// # Errors
@@ -49,7 +51,7 @@ pub(crate) async fn pump(
     writer: &mut (impl AsyncWrite + Unpin),
     first: Bytes,
     incoming: &mut Incoming,
-    mut wrote: impl FnMut(usize),
+    mut wrote: impl FnMut(usize) -> Option<Duration>,
 ) -> Result<Taken, PumpError> {
     let mut pieces = Pieces::default();
     pieces.add(first);
@@ -64,7 +66,9 @@ pub(crate) async fn pump(
                 }
                 Err(error) => return Err(PumpError::Socket(error)),
             }
-            wrote(count);
+            if let Some(wait) = wrote(count) {
+                tokio::time::sleep(wait).await;
+            }
         }
         if last {
             // A socket that is gone already needs no goodbye.

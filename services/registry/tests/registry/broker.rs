@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status};
 use wolfpack_proto::tunnel::v1::tunnel_service_server::{TunnelService, TunnelServiceServer};
 use wolfpack_proto::tunnel::v1::watch_tunnels_response::Event;
 use wolfpack_proto::tunnel::v1::{
+    CloseTunnelRequest, CloseTunnelResponse, GetTunnelRequest, GetTunnelResponse,
     ListTunnelsRequest, ListTunnelsResponse, Tunnel, WatchTunnelsRequest, WatchTunnelsResponse,
 };
 use wolfpack_proto::types::v1::WatchBookmark;
@@ -85,6 +86,20 @@ fn message(event: Event) -> WatchTunnelsResponse {
 impl TunnelService for Broker {
     type WatchTunnelsStream =
         Pin<Box<dyn Stream<Item = Result<WatchTunnelsResponse, Status>> + Send>>;
+
+    async fn get_tunnel(
+        &self,
+        _: Request<GetTunnelRequest>,
+    ) -> Result<Response<GetTunnelResponse>, Status> {
+        Err(Status::permission_denied("the registry watches"))
+    }
+
+    async fn close_tunnel(
+        &self,
+        _: Request<CloseTunnelRequest>,
+    ) -> Result<Response<CloseTunnelResponse>, Status> {
+        Err(Status::permission_denied("the registry watches"))
+    }
 
     async fn list_tunnels(
         &self,

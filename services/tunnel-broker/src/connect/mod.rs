@@ -1,13 +1,11 @@
 //! How a connection comes to be, whoever asks for it: a caller of `Dial` or a
 //! socket of an exposure.
 
-mod audit;
 mod counting;
 mod dialing;
 mod head;
 mod spliced;
 
-pub(crate) use audit::Audited;
 pub(crate) use counting::Counting;
 pub(crate) use dialing::{Dialing, Opened};
 pub(crate) use head::Head;

@@ -2,25 +2,31 @@
 
 use std::sync::{Arc, OnceLock};
 
-use wolfpack_tunnel::splice::{Link, LinkEnd};
+use wolfpack_tunnel::splice::{Direction, Link, LinkEnd};
 
 use crate::metrics::Metrics;
 use crate::state::{Broker, Counted, Permit, Session};
 
 /// The link of a connection of `session`: known to it, so that it ends with it,
-/// and counted until its end, of which `on_end` hears.
+/// and counted until its end, of which `on_end` hears. So many bytes went `early`.
 pub(crate) fn link(
     broker: &Broker,
     metrics: &Arc<Metrics>,
     session: &Arc<Session>,
     (counted, permit): (Counted, Permit),
+    early: usize,
     on_end: impl FnOnce(&LinkEnd) + Send + 'static,
 ) -> Link {
     let key = Arc::new(OnceLock::new());
     let (own_key, ends, metrics) = (key.clone(), session.clone(), metrics.clone());
-    let link = Link::new(broker.totals.clone(), move |end| {
+    let throttle = session.throttle();
+    if let Some(throttle) = &throttle {
+        // What went ahead with the dial is paid for by what follows it.
+        throttle.charge(Direction::Up, early);
+    }
+    let link = Link::throttled(broker.totals.clone(), throttle, move |end| {
         if let Some(key) = own_key.get() {
-            ends.forget(*key);
+            ends.forget(*key, &end);
         }
         metrics.connection_ended(end.fault.as_ref());
         on_end(&end);

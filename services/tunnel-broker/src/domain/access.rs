@@ -38,14 +38,20 @@ pub fn may_see(caller: &Principal, owner: &Owner) -> bool {
 /// The services that may dial, any target.
 const DIALERS: &[&str] = &["sandbox-manager"];
 
-/// Targets of a wolf that people use as they are: what runs beside its agent.
-/// All others speak a protocol of ours and belong to the manager.
+/// Targets of a wolf that people use as they are, beside its ports: what runs
+/// beside its agent. All others speak a protocol of ours and belong to the
+/// manager.
 const HOST_TARGETS: &[&str] = &[Target::WOLF_API, Target::MOONLIGHT_WEB];
 
-/// Whether `caller` may dial `target` of `endpoint`: the manager anything; a
-/// wolf's [`HOST_TARGETS`] the admins of the wolf's own project, and of a wolf
-/// that serves every project the platform's admins only, as whoever reaches
-/// them has a hand in every session there. Nobody anything else.
+/// Whether `caller` may dial `target` of `endpoint`; the agent decides once
+/// more. The manager may dial anything. Users may dial
+///
+/// * `desktop` and `tcp:{port}` of a sandbox of their project, as developers;
+/// * [`HOST_TARGETS`] and `tcp:{port}` of a wolf as admins of the wolf's own
+///   project, and of a wolf that serves every project as admins of the platform
+///   only: whoever reaches them has a hand in every session there.
+///
+/// Nobody may dial anything else.
 ///
 /// # Errors
 /// `ENDPOINT_NOT_FOUND` for an endpoint that is not the caller's to reach,
@@ -61,35 +67,74 @@ pub fn may_dial(
     match caller {
         Principal::Service(name) if DIALERS.contains(&name.as_str()) => Ok(()),
         Principal::Service(_) => forbidden(format!("{target} is not for this service")),
-        Principal::User { project, role, platform_admin, .. } => {
-            let admin = match owner {
-                Owner::Project(own) if own == project => *role == Role::Admin,
-                // The others learn no more than of a wolf that is not there.
-                Owner::Shared if *platform_admin => true,
-                Owner::Project(_) | Owner::Shared | Owner::Unknown => {
-                    return Err(not_found(endpoint));
-                }
-            };
+        Principal::User { role, .. } => {
+            let Some(admin) = reaches(caller, owner) else { return Err(not_found(endpoint)) };
+            let port = target.tcp_port().is_some();
             match endpoint {
-                Endpoint::Wolf(_) if !HOST_TARGETS.contains(&target.as_str()) => {
+                Endpoint::Wolf(_) if !port && !HOST_TARGETS.contains(&target.as_str()) => {
                     forbidden(format!(
-                        "{target} of a wolf is not for users; they dial {}",
-                        HOST_TARGETS.join(" and ")
+                        "{target} of a wolf is not for users; they dial {} and tcp:PORT",
+                        HOST_TARGETS.join(", ")
                     ))
                 }
                 Endpoint::Wolf(_) if !admin => forbidden(format!(
                     "{target} is for the admins of the wolf's project; use a key with that role"
                 )),
-                Endpoint::Wolf(_) => Ok(()),
-                Endpoint::Sandbox(_) => forbidden(format!(
-                    "{target} of a sandbox is not for users; use the rpcs of the sandbox"
+                Endpoint::Sandbox(_) if !port && target.as_str() != Target::DESKTOP => {
+                    forbidden(format!(
+                        "{target} of a sandbox is not for users; they dial {} and tcp:PORT, and use its rpcs",
+                        Target::DESKTOP
+                    ))
+                }
+                Endpoint::Sandbox(_) if *role < Role::Developer => forbidden(format!(
+                    "{target} is for developers of the sandbox's project; use a key with that role"
                 )),
+                Endpoint::Wolf(_) | Endpoint::Sandbox(_) => Ok(()),
             }
         }
         Principal::Wolf(_) | Principal::Sandbox { .. } | Principal::Anonymous => {
             Err(not_found(endpoint))
         }
     }
+}
+
+/// Whether a user has a say in what `owner` owns (`None` when not), and whether
+/// as an admin. Of what is everybody's only the platform's admins have.
+fn reaches(caller: &Principal, owner: &Owner) -> Option<bool> {
+    match (caller, owner) {
+        (Principal::User { project, role, .. }, Owner::Project(own)) if own == project => {
+            Some(*role == Role::Admin)
+        }
+        // The others learn no more than of a wolf that is not there.
+        (Principal::User { platform_admin: true, .. }, Owner::Shared) => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether `caller` may end the tunnel of an endpoint: services, the admins of
+/// the project that owns it, and of a wolf that serves every project the
+/// platform's admins.
+///
+/// # Errors
+/// `ENDPOINT_NOT_FOUND` for an endpoint that the caller may not see, whether it
+/// is attached or not; `ROLE_TOO_LOW` and `CALLER_FORBIDDEN` for one that it may
+/// only see.
+pub fn may_close(caller: &Principal, endpoint: &Endpoint, owner: &Owner) -> Result<(), Fault> {
+    if matches!(caller, Principal::Service(_)) {
+        return Ok(());
+    }
+    let (reason, words) = match (reaches(caller, owner), owner) {
+        (Some(true), _) => return Ok(()),
+        (Some(false), _) => {
+            (Reason::RoleTooLow, "a tunnel is closed by admins of its project; use such a key")
+        }
+        (None, Owner::Shared) if may_see(caller, owner) => (
+            Reason::CallerForbidden,
+            "a wolf of all projects is the platform's; ask one of its admins",
+        ),
+        (None, _) => return Err(not_found(endpoint)),
+    };
+    Err(Fault::new(reason, words).about(endpoint.to_string()))
 }
 
 /// The endpoint is not there, or not for this caller: both look the same.
@@ -145,7 +190,7 @@ mod tests {
             let refused = reason(&service(name), &sandbox, &owner, target);
             assert_eq!(refused, Err(Reason::TargetForbidden), "{name}");
         }
-        for target in ["agent", "tcp:80", "wolf-api", "moonlight-web"] {
+        for target in ["agent", "wolf-api", "moonlight-web", "tcp", "tcp:0", "desktop:1"] {
             let refused = reason(&user(&own), &sandbox, &owner, target);
             assert_eq!(refused, Err(Reason::TargetForbidden), "{target}");
         }
@@ -159,11 +204,59 @@ mod tests {
     }
 
     #[test]
+    fn developers_dial_ports_and_the_desktop_of_their_sandboxes() {
+        let (own, other) = (ProjectId::new(), ProjectId::new());
+        let sandbox = Endpoint::Sandbox(SandboxId::new());
+        let owner = Owner::Project(own.clone());
+        for target in ["tcp:1", "tcp:8080", "tcp:65535", "desktop"] {
+            for (role, answer) in [
+                (Role::Viewer, Err(Reason::TargetForbidden)),
+                (Role::Developer, Ok(())),
+                (Role::Admin, Ok(())),
+            ] {
+                let asked = reason(&key(&own, role, false), &sandbox, &owner, target);
+                assert_eq!(asked, answer, "{target} {role:?}");
+            }
+            for owner in [Owner::Project(other.clone()), Owner::Unknown, Owner::Shared] {
+                let foreign = reason(&key(&own, Role::Admin, false), &sandbox, &owner, target);
+                assert_eq!(foreign, Err(Reason::EndpointNotFound), "{target} {owner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn tunnels_are_closed_by_those_whose_they_are() {
+        let (own, other) = (ProjectId::new(), ProjectId::new());
+        let ask = |caller: &Principal, owner: &Owner| {
+            let wolf = Endpoint::Wolf(WolfId::new());
+            may_close(caller, &wolf, owner).map_err(|fault| fault.reason)
+        };
+        let of = |project: &ProjectId| Owner::Project(project.clone());
+        for owner in [of(&own), Owner::Shared, Owner::Unknown] {
+            assert_eq!(ask(&Principal::Service("registry".into()), &owner), Ok(()));
+            for nobody in [Principal::Anonymous, Principal::Wolf(WolfId::new())] {
+                assert_eq!(ask(&nobody, &owner), Err(Reason::EndpointNotFound), "{owner:?}");
+            }
+        }
+        for (role, platform, owner, answer) in [
+            (Role::Admin, false, of(&own), Ok(())),
+            (Role::Developer, false, of(&own), Err(Reason::RoleTooLow)),
+            (Role::Viewer, true, of(&own), Err(Reason::RoleTooLow)),
+            (Role::Admin, true, of(&other), Err(Reason::EndpointNotFound)),
+            (Role::Viewer, true, Owner::Shared, Ok(())),
+            (Role::Admin, false, Owner::Shared, Err(Reason::CallerForbidden)),
+            (Role::Admin, true, Owner::Unknown, Err(Reason::EndpointNotFound)),
+        ] {
+            assert_eq!(ask(&key(&own, role, platform), &owner), answer, "{role:?} {owner:?}");
+        }
+    }
+
+    #[test]
     fn what_runs_beside_a_wolf_is_for_its_admins() {
         let (own, other) = (ProjectId::new(), ProjectId::new());
         let wolf = Endpoint::Wolf(WolfId::new());
         let of = |project: &ProjectId| Owner::Project(project.clone());
-        for target in ["wolf-api", "moonlight-web"] {
+        for target in ["wolf-api", "moonlight-web", "tcp:22"] {
             let ask = |caller: &Principal, owner: &Owner| reason(caller, &wolf, owner, target);
             assert_eq!(ask(&key(&own, Role::Admin, false), &of(&own)), Ok(()));
             for role in [Role::Viewer, Role::Developer] {
@@ -185,7 +278,15 @@ mod tests {
             };
             assert_eq!(ask(&sandbox, &of(&own)), Err(Reason::EndpointNotFound));
         }
-        for target in ["runtime", "sandbox-agent:x", "tcp:22", "wolf-api:x", "moonlight-web:80"] {
+        for target in [
+            "runtime",
+            "sandbox-agent:x",
+            "desktop",
+            "tcp:0",
+            "tcp:70000",
+            "wolf-api:x",
+            "moonlight-web:80",
+        ] {
             for owner in [of(&own), Owner::Shared] {
                 let refused = reason(&user(&own), &wolf, &owner, target);
                 assert_eq!(refused, Err(Reason::TargetForbidden), "{target} {owner:?}");
@@ -194,15 +295,17 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a user asks for, only two targets of a wolf are ever given,
-        /// and a refusal of what is not theirs is always the same.
+        /// Whatever a user asks for, only these targets are ever given, and a
+        /// refusal of what is not theirs is always the same.
         #[test]
         fn users_get_nothing_else(
-            target in "[a-z]{1,6}(-[a-z]{1,4})?(:[a-z0-9]{1,4})?",
+            target in "[a-z]{1,6}(-[a-z]{1,4})?(:[a-z0-9]{1,4})?|tcp:[0-9]{1,6}|desktop|wolf-api",
             of_wolf: bool, shared: bool, foreign: bool, platform: bool, role in 0..3_usize,
         ) {
             let (own, other) = (ProjectId::new(), ProjectId::new());
             let role = [Role::Viewer, Role::Developer, Role::Admin][role];
+            // Only wolves are shared.
+            let shared = shared && of_wolf;
             let owner = match (shared, foreign) {
                 (true, _) => Owner::Shared,
                 (false, true) => Owner::Project(other),
@@ -214,14 +317,19 @@ mod tests {
             };
             let answer = reason(&key(&own, role, platform), &endpoint, &owner, &target);
             let theirs = if shared { platform } else { !foreign };
-            if !theirs {
-                prop_assert_eq!(answer, Err(Reason::EndpointNotFound));
-            } else if answer.is_ok() {
-                prop_assert!(of_wolf && HOST_TARGETS.contains(&target.as_str()));
-                prop_assert!(shared || role == Role::Admin);
-            } else {
-                prop_assert_eq!(answer, Err(Reason::TargetForbidden));
-            }
+            let number = target.strip_prefix("tcp:").filter(|port| !port.starts_with('0'));
+            let port = number.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
+            let given = match of_wolf {
+                true => port || HOST_TARGETS.contains(&target.as_str()),
+                false => port || target == "desktop",
+            };
+            let enough = shared || role >= if of_wolf { Role::Admin } else { Role::Developer };
+            let expected = match (theirs, given && enough) {
+                (false, _) => Err(Reason::EndpointNotFound),
+                (true, false) => Err(Reason::TargetForbidden),
+                (true, true) => Ok(()),
+            };
+            prop_assert_eq!(answer, expected);
         }
     }
 

@@ -10,6 +10,7 @@ use wolfpack_types::{Fault, Reason};
 
 use super::book::{Exposure, Exposures};
 use crate::connect::{Counting, Dialing, Head, Opened, link};
+use crate::state::Counted;
 
 /// A place among the connections of an exposure; given back when it is dropped.
 pub(super) struct Slot(Arc<AtomicU32>);
@@ -51,8 +52,8 @@ pub(super) async fn run(
         () = exposure.ended.cancelled() => Err(ended()),
     };
     counting.end(opened.as_ref().err());
-    let (counted, Opened { session, permit, carry, .. }) = match opened {
-        Ok(opened) => opened,
+    let Reached { counted, opened: Opened { session, permit, carry, .. }, early } = match opened {
+        Ok(reached) => reached,
         Err(fault) => {
             tracing::debug!(
                 exposure = %exposure.spec.id, reason = %fault.reason,
@@ -61,7 +62,8 @@ pub(super) async fn run(
             return reset(&socket);
         }
     };
-    let link = link(&book.broker, &book.metrics, &session, (counted, permit), move |_| drop(slot));
+    let held = (counted, permit);
+    let link = link(&book.broker, &book.metrics, &session, held, early, move |_| drop(slot));
     let weak = link.downgrade();
     let carried = carry.splice_socket(link, socket);
     tokio::pin!(carried);
@@ -72,11 +74,19 @@ pub(super) async fn run(
     carried.await;
 }
 
+/// A connection whose target was reached.
+struct Reached {
+    counted: Counted,
+    opened: Opened,
+    /// Bytes that went with the dial.
+    early: usize,
+}
+
 async fn dial(
     book: &Exposures,
     exposure: &Exposure,
     socket: &mut TcpStream,
-) -> Result<(crate::state::Counted, Opened), Fault> {
+) -> Result<Reached, Fault> {
     let broker = &book.broker;
     broker.not_draining()?;
     let counted = broker.count()?;
@@ -89,8 +99,10 @@ async fn dial(
         connection_id: uuid::Uuid::now_v7().simple().to_string(),
         traceparent: String::new(),
     };
-    let opened = dialing.run(&mut Head::of(socket)).await?;
-    Ok((counted, opened))
+    let mut head = Head::of(socket);
+    let opened = dialing.run(&mut head).await?;
+    let early = head.bytes().len();
+    Ok(Reached { counted, opened, early })
 }
 
 fn ended() -> Fault {

@@ -32,6 +32,7 @@ use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Fault, Principal, Reason};
 
 use super::raw::Method;
+use crate::audit;
 use crate::domain::hello;
 use crate::state::{Broker, CONTROL_QUEUE, Session, SessionSpec};
 
@@ -124,11 +125,12 @@ impl StreamingService<AttachRequest> for Streams {
     fn call(&mut self, request: tonic::Request<Streaming<AttachRequest>>) -> Self::Future {
         let (method, caller) = (self.method.clone(), self.caller.clone());
         Box::pin(async move {
-            method
-                .open(caller, request.into_inner())
-                .await
-                .map(tonic::Response::new)
-                .map_err(to_status)
+            let agent = caller.principal.clone();
+            let opened = method.open(caller, request.into_inner()).await;
+            if let Err(fault) = &opened {
+                audit::attach_refused(&agent, fault);
+            }
+            opened.map(tonic::Response::new).map_err(to_status)
         })
     }
 }

@@ -15,7 +15,8 @@ use wolfpack_tunnel::splice::CallerStream;
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::raw::Method;
-use crate::connect::{Audited, Counting, Dialing, Head, Opened, link};
+use crate::audit::Audited;
+use crate::connect::{Counting, Dialing, Head, Opened, link};
 use crate::domain::access::may_dial;
 use crate::metrics::Metrics;
 use crate::state::Broker;
@@ -99,7 +100,8 @@ impl DialMethod {
         span.record("connection_id", &dialing.connection_id).record("via", via);
         let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
         let held = (counted, permit);
-        let link = link(&self.broker, &self.metrics, &session, held, move |end| {
+        let early = head.bytes().len();
+        let link = link(&self.broker, &self.metrics, &session, held, early, move |end| {
             if let Some(connection) = connection {
                 connection.ended(end.fault.as_ref());
             }

@@ -1,4 +1,4 @@
-//! `TunnelService`: which tunnels there are.
+//! `TunnelService`: which tunnels there are, and the end of one.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,13 +11,15 @@ use tonic::{Request, Response, Status};
 use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelService;
 use wolfpack_proto::tunnel::v1::watch_tunnels_response::Event;
 use wolfpack_proto::tunnel::v1::{
+    CloseTunnelRequest, CloseTunnelResponse, GetTunnelRequest, GetTunnelResponse,
     ListTunnelsRequest, ListTunnelsResponse, WatchTunnelsRequest, WatchTunnelsResponse,
 };
 use wolfpack_proto::types::v1::WatchBookmark;
 use wolfpack_rpc::{caller, checked, to_status};
-use wolfpack_types::{Fault, Principal, Reason, page};
+use wolfpack_types::{Endpoint, Fault, Principal, Reason, page};
 
-use crate::domain::access::may_see;
+use crate::audit;
+use crate::domain::access::{may_close, may_see, not_found};
 use crate::state::{Broker, Change, Watch};
 
 /// The longest a watch is without a message.
@@ -38,6 +40,41 @@ impl Tunnels {
 
 #[tonic::async_trait]
 impl TunnelService for Tunnels {
+    async fn get_tunnel(
+        &self,
+        request: Request<GetTunnelRequest>,
+    ) -> Result<Response<GetTunnelResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        let endpoint = Endpoint::parse(&request.endpoint).map_err(invalid)?;
+        let owner = self.broker.owner(&endpoint);
+        let tunnel = self
+            .broker
+            .find(&endpoint)
+            .filter(|_| may_see(&caller.principal, &owner))
+            .map(|session| session.tunnel(owner.name()))
+            .ok_or_else(|| to_status(not_found(&endpoint)))?;
+        Ok(Response::new(GetTunnelResponse { tunnel: Some(tunnel) }))
+    }
+
+    async fn close_tunnel(
+        &self,
+        request: Request<CloseTunnelRequest>,
+    ) -> Result<Response<CloseTunnelResponse>, Status> {
+        let (caller, request) = checked(request)?;
+        let endpoint = Endpoint::parse(&request.endpoint).map_err(invalid)?;
+        let CloseTunnelRequest { session_id, reason, .. } = request;
+        let owner = self.broker.owner(&endpoint);
+        let allowed = may_close(&caller.principal, &endpoint, &owner);
+        let closed = allowed.map(|()| {
+            let only = Some(session_id.as_str()).filter(|id| !id.is_empty());
+            self.broker.close(&endpoint, only, &closed(&endpoint, &reason))
+        });
+        let told = closed.as_ref().map(Option::as_deref);
+        audit::close(&caller.principal, &endpoint, &reason, told);
+        let session_id = closed.map_err(to_status)?.unwrap_or_default();
+        Ok(Response::new(CloseTunnelResponse { session_id }))
+    }
+
     async fn list_tunnels(
         &self,
         request: Request<ListTunnelsRequest>,
@@ -67,6 +104,21 @@ impl TunnelService for Tunnels {
         let follow = Follow::new(self.broker.watch(), caller(&request).principal);
         Ok(Response::new(Box::pin(futures::stream::try_unfold(follow, Follow::step))))
     }
+}
+
+/// What an agent is told whose tunnel was closed. It comes back by its back-off,
+/// as after a tunnel that was lost: who must stay away loses its certificate or
+/// its token.
+fn closed(endpoint: &Endpoint, why: &str) -> Fault {
+    let words = match why {
+        "" => "an operator closed this tunnel; attach again".to_owned(),
+        why => format!("an operator closed this tunnel: {why}; attach again"),
+    };
+    Fault::new(Reason::TunnelClosed, words).about(endpoint.to_string())
+}
+
+fn invalid(error: impl Into<Fault>) -> Status {
+    to_status(error.into())
 }
 
 /// One watch: the snapshot first, then what follows.

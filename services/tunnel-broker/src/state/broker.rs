@@ -19,6 +19,7 @@ use wolfpack_types::{
 
 use super::events::{Change, Events, Watch};
 use super::limits::Limits;
+use super::owners::Owners;
 use super::session::{Session, SessionSpec};
 use super::waiting::Waiting;
 use crate::domain::access::Owner;
@@ -52,7 +53,7 @@ pub struct Broker {
     /// Bytes passed on.
     pub totals: Arc<Totals>,
     tunnels: RwLock<Tunnels>,
-    owners: RwLock<HashMap<WolfId, Owner>>,
+    owners: Owners,
     waiting: Waiting,
     attaches: DefaultDirectRateLimiter,
     own_attaches: DefaultKeyedRateLimiter<String>,
@@ -88,7 +89,7 @@ impl Broker {
             limits,
             totals: Arc::default(),
             tunnels: RwLock::default(),
-            owners: RwLock::default(),
+            owners: Owners::default(),
             waiting: Waiting::default(),
             attaches: RateLimiter::direct(Quota::per_second(per_second)),
             own_attaches: RateLimiter::keyed(
@@ -227,7 +228,15 @@ impl Broker {
             }
         }
         self.waiting.arrived(&endpoint);
-        tracing::info!(%endpoint, session = %session.id, generation = session.generation, "attached");
+        tracing::info!(
+            audit = "tunnel.attached",
+            %endpoint,
+            session = %session.id,
+            instance = session.introduction.instance,
+            generation = session.generation,
+            version = session.introduction.version,
+            "an agent attached"
+        );
         Ok(session)
     }
 
@@ -241,6 +250,11 @@ impl Broker {
         if tunnels.by_id.remove(session.id.as_str()).is_none() {
             return;
         }
+        if let (Endpoint::Sandbox(sandbox), Some((project, _))) =
+            (session.endpoint(), &session.sandbox)
+        {
+            self.owners.remember(sandbox, project);
+        }
         // Compared and removed under one lock: a fresh session is never lost.
         if tunnels.by_endpoint.get(&name).is_some_and(|present| Arc::ptr_eq(present, session)) {
             tunnels.by_endpoint.remove(&name);
@@ -249,6 +263,7 @@ impl Broker {
         }
         drop(tunnels);
         tracing::info!(
+            audit = "tunnel.detached",
             endpoint = %session.endpoint(), session = %session.id, reason = %fault.reason,
             "detached: {}", fault.message
         );
@@ -315,34 +330,29 @@ impl Broker {
             })
     }
 
-    /// Whose an endpoint is.
+    /// Whose an endpoint is. A sandbox that is away is still known for a while.
     #[must_use]
     pub fn owner(&self, endpoint: &Endpoint) -> Owner {
         match endpoint {
-            Endpoint::Wolf(wolf) => self.owners.read().get(wolf).cloned().unwrap_or(Owner::Unknown),
-            Endpoint::Sandbox(_) => {
-                self.find(endpoint).map_or(Owner::Unknown, |session| self.owner_of(&session))
-            }
+            Endpoint::Wolf(wolf) => self.owners.of_wolf(wolf),
+            Endpoint::Sandbox(sandbox) => match self.find(endpoint) {
+                Some(session) => self.owner_of(&session),
+                None => self.owners.of_sandbox(sandbox),
+            },
         }
     }
 
     fn owner_of(&self, session: &Session) -> Owner {
         match (&session.sandbox, session.endpoint()) {
             (Some((project, _)), _) => Owner::Project(project.clone()),
-            (None, Endpoint::Wolf(wolf)) => {
-                self.owners.read().get(wolf).cloned().unwrap_or(Owner::Unknown)
-            }
+            (None, Endpoint::Wolf(wolf)) => self.owners.of_wolf(wolf),
             (None, Endpoint::Sandbox(_)) => Owner::Unknown,
         }
     }
 
     /// Learns whose a wolf is; `None` when it is gone.
     pub fn set_owner(&self, wolf: &WolfId, owner: Option<Owner>) {
-        let known = match &owner {
-            Some(owner) => self.owners.write().insert(wolf.clone(), owner.clone()),
-            None => self.owners.write().remove(wolf),
-        };
-        let Some(owner) = owner.filter(|owner| known.as_ref() != Some(owner)) else { return };
+        let Some(owner) = self.owners.set_wolf(wolf, owner) else { return };
         // Who may see the tunnel changed: tell it again to those who now may.
         let mut tunnels = self.tunnels.write();
         if let Some(session) = tunnels.by_endpoint.get(&wolf.name()).cloned() {
@@ -353,18 +363,36 @@ impl Broker {
 
     /// Forgets wolves that are not among `all`, as a whole snapshot came.
     pub fn keep_owners(&self, all: &HashSet<WolfId>) {
-        self.owners.write().retain(|wolf, _| all.contains(wolf));
+        self.owners.keep_wolves(all);
+    }
+
+    /// Ends the session of an endpoint, or only the one that is named; its id,
+    /// when there was one. The agent is told `fault`, and so are connections.
+    pub fn close(&self, endpoint: &Endpoint, only: Option<&str>, fault: &Fault) -> Option<String> {
+        let session = self
+            .find(endpoint)
+            .filter(|session| only.is_none_or(|only| only == session.id.as_str()))?;
+        self.detach(&session, fault);
+        Some(session.id.to_string())
     }
 
     /// The tokens of a sandbox are void: its tunnel ends. A boot that is named
     /// ends only the session of that boot.
     pub fn revoke(&self, sandbox: &SandboxId, execution: Option<&ExecutionId>) {
-        let Some(session) = self.find(&Endpoint::Sandbox(sandbox.clone())) else { return };
-        let boot = session.sandbox.as_ref().map(|(_, boot)| boot);
-        if execution.is_none() || execution == boot {
-            let fault =
-                Fault::new(Reason::SandboxTokenRevoked, "the token of this sandbox was revoked");
-            self.detach(&session, &fault);
+        if let Some(session) = self.find(&Endpoint::Sandbox(sandbox.clone())) {
+            let boot = session.sandbox.as_ref().map(|(_, boot)| boot);
+            if execution.is_none() || execution == boot {
+                let fault = Fault::new(
+                    Reason::SandboxTokenRevoked,
+                    "the token of this sandbox was revoked",
+                );
+                self.detach(&session, &fault);
+            }
+        }
+        // Another boot may come, but not of a sandbox that is gone. After the
+        // detach, which remembers it.
+        if execution.is_none() {
+            self.owners.forget(sandbox);
         }
     }
 

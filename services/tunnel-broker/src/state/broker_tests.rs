@@ -165,3 +165,24 @@ fn an_agent_that_attaches_too_often_locks_out_nobody_else() {
     assert!(broker.may_attach(&Principal::Wolf(WolfId::new())).is_ok());
     assert_eq!(broker.own_attaches.len(), 2);
 }
+
+#[test]
+fn the_life_of_a_tunnel_is_told_in_audit_lines() {
+    let broker = Broker::new(Limits::default());
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let lines = crate::audit_lines::of(|| {
+        broker.attach(spec(&wolf, "one")).unwrap();
+        broker.attach(spec(&wolf, "two")).unwrap();
+        let fault = Fault::new(Reason::TunnelClosed, "closed");
+        assert_eq!(broker.close(&wolf, Some("another"), &fault), None);
+        assert!(broker.close(&wolf, None, &fault).is_some());
+        assert_eq!(broker.close(&wolf, None, &fault), None, "once");
+    });
+    let kinds: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(
+        kinds,
+        ["tunnel.attached", "tunnel.superseded", "tunnel.attached", "tunnel.detached"]
+    );
+    assert!(lines[0].contains(&format!("endpoint={wolf}")), "{lines:?}");
+    assert!(lines[3].contains("reason=TUNNEL_CLOSED"), "{lines:?}");
+}

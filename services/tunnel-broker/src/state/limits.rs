@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// What the agent port takes of one agent, less what is parked and the control
+/// stream.
+const MOST_STREAMS: u32 = 3_800;
+/// A connection at a lower rate waits for minutes after each frame.
+const LEAST_RATE: u64 = 1024;
+
 /// How much of everything, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -33,6 +39,16 @@ pub struct Limits {
     pub attaches_per_second: u32,
     /// The most connections at once, over all agents.
     pub max_connections: u32,
+    /// The most connections of one tunnel at once; an agent may take fewer. One
+    /// HTTP/2 connection carries all of them, and what is parked.
+    pub connections_per_tunnel: u32,
+    /// Dials to one tunnel in a second.
+    pub dials_per_second: u32,
+    /// Dials to one tunnel at once, after a rest.
+    pub dials_burst: u32,
+    /// Bytes a second of one tunnel, up and as many down, over all of its
+    /// connections; 0 for no bound. 100 ms of it may pass at once.
+    pub bytes_per_second: u64,
 }
 
 impl Default for Limits {
@@ -48,6 +64,10 @@ impl Default for Limits {
             first_message: Duration::from_secs(5),
             attaches_per_second: 500,
             max_connections: 100_000,
+            connections_per_tunnel: 3_800,
+            dials_per_second: 20_000,
+            dials_burst: 20_000,
+            bytes_per_second: 0,
         }
     }
 }
@@ -79,6 +99,16 @@ impl Limits {
         need(!self.first_message.is_zero(), "first_message must not be zero");
         need(self.attaches_per_second >= 1, "attaches_per_second must be at least 1");
         need(self.max_connections >= 1, "max_connections must be at least 1");
+        need(
+            (1..=MOST_STREAMS).contains(&self.connections_per_tunnel),
+            "connections_per_tunnel must be 1 to 3800: the agent port takes 4,000 streams of an agent",
+        );
+        need(self.dials_per_second >= 1, "dials_per_second must be at least 1");
+        need(self.dials_burst >= 1, "dials_burst must be at least 1");
+        need(
+            self.bytes_per_second == 0 || self.bytes_per_second >= LEAST_RATE,
+            "bytes_per_second must be 0 for no bound, or at least 1024",
+        );
         faults
     }
 }

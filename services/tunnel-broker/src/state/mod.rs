@@ -3,6 +3,7 @@
 mod broker;
 mod events;
 mod limits;
+mod owners;
 mod session;
 mod waiting;
 

@@ -1,18 +1,21 @@
 //! One agent that is attached.
 
 use std::collections::HashMap;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
-use wolfpack_proto::tunnel::v1::{AttachResponse, CancelDial, Dial, Tunnel};
+use wolfpack_proto::tunnel::v1::{AttachResponse, CancelDial, Dial, Tunnel, TunnelLimits};
 use wolfpack_tunnel::life::LifeMark;
 use wolfpack_tunnel::protocol::{DialId, DialTable, PoolSize};
-use wolfpack_tunnel::splice::{CarryStream, WeakLink};
+use wolfpack_tunnel::splice::{CarryStream, Direction, Link, LinkEnd, Throttle, WeakLink};
 use wolfpack_types::{Endpoint, ExecutionId, Fault, ProjectId, Reason, SessionId, Target};
 
 use super::limits::Limits;
@@ -54,11 +57,25 @@ pub struct Session {
     control: mpsc::Sender<AttachResponse>,
     parking: Mutex<Parking>,
     dials: Mutex<DialTable<oneshot::Sender<Answer>>>,
-    links: Mutex<HashMap<u64, WeakLink>>,
+    links: Mutex<Links>,
     next_link: AtomicU64,
     connections: AtomicU32,
+    /// The most of them.
+    max_connections: u32,
+    /// Dials, whatever becomes of them.
+    dial_rate: DefaultDirectRateLimiter,
+    limits: TunnelLimits,
+    throttle: Option<Arc<Throttle>>,
     fault: Mutex<Option<Fault>>,
     closed: CancellationToken,
+}
+
+/// Connections that are open, and what those that are over have passed.
+#[derive(Debug, Default)]
+struct Links {
+    open: HashMap<u64, WeakLink>,
+    up: u64,
+    down: u64,
 }
 
 #[derive(Debug)]
@@ -79,6 +96,10 @@ impl Drop for Permit {
 
 impl Session {
     pub(super) fn new(spec: SessionSpec, generation: i64, limits: &Limits) -> Self {
+        let max_connections = spec.introduction.max_connections.min(limits.connections_per_tunnel);
+        let at_least_one = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+        let dial_rate = Quota::per_second(at_least_one(limits.dials_per_second))
+            .allow_burst(at_least_one(limits.dials_burst));
         Self {
             id: SessionId::new(),
             generation,
@@ -95,6 +116,15 @@ impl Session {
             links: Mutex::default(),
             next_link: AtomicU64::new(0),
             connections: AtomicU32::new(0),
+            max_connections,
+            dial_rate: RateLimiter::direct(dial_rate),
+            limits: TunnelLimits {
+                max_connections,
+                dials_per_second: limits.dials_per_second,
+                bytes_per_second: limits.bytes_per_second,
+            },
+            throttle: NonZeroU64::new(limits.bytes_per_second)
+                .map(|rate| Arc::new(Throttle::new(rate))),
             fault: Mutex::new(None),
             closed: CancellationToken::new(),
         }
@@ -141,9 +171,7 @@ impl Session {
         }
         self.dials.lock().drain();
         let lost = lost_to(fault);
-        for link in std::mem::take(&mut *self.links.lock()).into_values() {
-            link.abort(lost.clone());
-        }
+        self.abort_connections(&lost);
     }
 
     /// Sends a control message; a session whose control stream does not drain
@@ -154,24 +182,40 @@ impl Session {
         }
     }
 
-    /// Takes a place for one connection.
+    /// Takes a place for one connection, and counts the dial.
     ///
     /// # Errors
-    /// `DIALS_LIMITED` when the agent has as many as it takes.
+    /// `DIALS_LIMITED` when there are as many as the agent or this broker takes,
+    /// or when dials come faster than they may; then with a hint when to try.
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Fault> {
-        let most = self.introduction.max_connections;
-        self.connections
+        let most = self.max_connections;
+        let permit = self
+            .connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                 (count < most).then_some(count + 1)
             })
             .map(|_| Permit(self.clone()))
             .map_err(|_| {
-                Fault::new(
-                    Reason::DialsLimited,
-                    "the agent has as many connections as it takes; try again later",
-                )
+                let words =
+                    format!("the tunnel has {most} connections, its most; end some, or try again");
+                Fault::new(Reason::DialsLimited, words).about(self.endpoint().to_string())
+            })?;
+        self.dial_rate.check().map_err(|early| {
+            let words = format!(
+                "the tunnel takes {} dials a second; slow down, or keep connections open",
+                self.limits.dials_per_second
+            );
+            Fault::new(Reason::DialsLimited, words)
                 .about(self.endpoint().to_string())
-            })
+                .retry_in(early.wait_time_from(DefaultClock::default().now()))
+        })?;
+        Ok(permit)
+    }
+
+    /// What its connections share, where they have a rate.
+    #[must_use]
+    pub fn throttle(&self) -> Option<Arc<Throttle>> {
+        self.throttle.clone()
     }
 
     /// Keeps a stream for a dial to come.
@@ -267,7 +311,7 @@ impl Session {
     /// Keeps a connection in mind, to end it with the session; gives its key.
     pub fn remember(&self, link: &WeakLink) -> u64 {
         let key = self.next_link.fetch_add(1, Ordering::Relaxed);
-        self.links.lock().insert(key, link.clone());
+        self.links.lock().open.insert(key, link.clone());
         if let Some(fault) = self.fault() {
             // It closed in between.
             link.abort(lost_to(&fault));
@@ -276,16 +320,33 @@ impl Session {
     }
 
     /// A connection is over.
-    pub fn forget(&self, key: u64) {
-        self.links.lock().remove(&key);
+    pub fn forget(&self, key: u64, end: &LinkEnd) {
+        let mut links = self.links.lock();
+        links.open.remove(&key);
+        links.up += end.up;
+        links.down += end.down;
     }
 
     /// Ends every connection, and not the session.
     pub(crate) fn abort_connections(&self, fault: &Fault) {
-        let links: Vec<WeakLink> = self.links.lock().values().cloned().collect();
+        // Dropping the last of a link forgets it here: never under the lock.
+        let links: Vec<WeakLink> = self.links.lock().open.values().cloned().collect();
         for link in links {
             link.abort(fault.clone());
         }
+    }
+
+    /// Bytes that connections passed, up and down: of those that are over and
+    /// those that are open.
+    #[must_use]
+    pub fn bytes(&self) -> (u64, u64) {
+        let links = self.links.lock();
+        let open: Vec<Link> = links.open.values().filter_map(WeakLink::upgrade).collect();
+        let over = (links.up, links.down);
+        drop(links);
+        open.iter().fold(over, |(up, down), link| {
+            (up + link.bytes(Direction::Up), down + link.bytes(Direction::Down))
+        })
     }
 
     /// Connections open or being opened.
@@ -309,6 +370,7 @@ impl Session {
     /// The session as callers see it.
     #[must_use]
     pub fn tunnel(&self, project: String) -> Tunnel {
+        let (bytes_up, bytes_down) = self.bytes();
         Tunnel {
             endpoint: self.endpoint().to_string(),
             session_id: self.id.to_string(),
@@ -325,6 +387,9 @@ impl Session {
             attach_time: Some(self.attached.into()),
             connections: self.connections(),
             parked: u32::try_from(self.parked()).unwrap_or(u32::MAX),
+            bytes_up,
+            bytes_down,
+            limits: Some(self.limits),
         }
     }
 }
@@ -358,6 +423,10 @@ impl Drop for AskedDial {
 fn lost_to(session: &Fault) -> Fault {
     match session.reason {
         Reason::BrokerDraining => session.clone(),
+        Reason::TunnelClosed => Fault::new(
+            Reason::TunnelClosed,
+            "an operator closed the tunnel of the connection; dial again once its agent is back",
+        ),
         _ => Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again"),
     }
 }

@@ -118,7 +118,11 @@ async fn request(socket: &mut BufReader<UnixStream>) -> Option<(String, Vec<u8>)
 }
 
 /// A wolf of a project that exports what `config` says.
-async fn wolf(fleet: &Fleet, project: Option<&ProjectId>, config: &TargetsConfig) -> Endpoint {
+pub(crate) async fn wolf(
+    fleet: &Fleet,
+    project: Option<&ProjectId>,
+    config: &TargetsConfig,
+) -> Endpoint {
     fleet.registry.followed().await;
     let wolf = WolfId::new();
     let mut builder = fleet.wolf(&wolf);
@@ -137,7 +141,7 @@ async fn wolf(fleet: &Fleet, project: Option<&ProjectId>, config: &TargetsConfig
 }
 
 /// A user's way: the gateway's certificate and the user's key.
-fn user(fleet: &Fleet, project: &ProjectId, rank: &str) -> Dialer {
+pub(crate) fn user(fleet: &Fleet, project: &ProjectId, rank: &str) -> Dialer {
     let key = secrecy::SecretString::from(format!("wp_{project}{rank}"));
     let channel: RpcChannel = fleet.service_channel("gateway").with_bearer(key);
     Dialer::new(channel)
@@ -167,7 +171,11 @@ async fn body(stream: &mut BufReader<TunnelStream>) -> String {
 }
 
 fn only_wolf(socket: &Path) -> TargetsConfig {
-    TargetsConfig { wolf_api: socket.to_owned(), moonlight_web: String::new() }
+    TargetsConfig {
+        wolf_api: socket.to_owned(),
+        moonlight_web: String::new(),
+        ..TargetsConfig::default()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,6 +274,7 @@ async fn what_is_not_there_is_told_in_words_and_found_when_it_comes() {
     let config = TargetsConfig {
         wolf_api: socket.clone(),
         moonlight_web: listener.local_addr().unwrap().to_string(),
+        ..TargetsConfig::default()
     };
     let project = ProjectId::new();
     let endpoint = wolf(&fleet, Some(&project), &config).await;

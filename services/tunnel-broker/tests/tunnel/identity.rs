@@ -17,14 +17,14 @@ use wolfpack_types::{Endpoint, ProjectId, Reason, SandboxId, WolfId};
 use crate::support::{Fleet, SOON, attached, eventually, target};
 
 /// A control stream by hand.
-struct Hand {
+pub(crate) struct Hand {
     client: AgentTunnelServiceClient<RpcChannel>,
     _control: tokio::sync::mpsc::Sender<AttachRequest>,
-    messages: tonic::Streaming<AttachResponse>,
-    session: String,
+    pub(crate) messages: tonic::Streaming<AttachResponse>,
+    pub(crate) session: String,
 }
 
-async fn attach(channel: RpcChannel, endpoint: &str) -> Result<Hand, Reason> {
+pub(crate) async fn attach(channel: RpcChannel, endpoint: &str) -> Result<Hand, Reason> {
     let (control, queue) = tokio::sync::mpsc::channel(8);
     let hello = Hello {
         endpoint: endpoint.to_owned(),

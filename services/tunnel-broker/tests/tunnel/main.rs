@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
+mod control;
 mod drain;
 mod exposures;
 mod faults;
 mod host_targets;
 mod identity;
+mod limits;
 mod load;
 mod path;
+mod ports;
 mod support;
 mod watch;

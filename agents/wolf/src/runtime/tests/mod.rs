@@ -117,6 +117,7 @@ impl Host {
                 bin_dir: "/opt/wolfpack/bin".into(),
                 gpus: crate::inventory::Gpus::new(crate::inventory::Sources::host()),
                 otlp_endpoint: None,
+                tcp_ports: wolfpack_types::PortSet::all(),
                 uid: 0,
                 docker: DockerConfig { shared: self.shared, depth: 2 },
                 mounts: MountsConfig {

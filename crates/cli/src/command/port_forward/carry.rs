@@ -1,20 +1,33 @@
 //! Each connection of this machine as one through a tunnel.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::Supervisor;
+use wolfpack_tunnel::protocol::MAX_EARLY_DATA;
 use wolfpack_tunnel::{Dialer, TunnelStream};
-use wolfpack_types::{Endpoint, Fault, Target};
+use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::listener::{Listener, Near};
+use super::told::{Told, warn};
 use crate::failure::Failure;
 
-/// How long a target may take to be reached; an endpoint that is away is
-/// waited for as long.
+/// How long a target may take to be reached; an endpoint that is away, or a
+/// broker, is waited for as long.
 const DIAL: Duration = Duration::from_secs(30);
+/// How long an agent may take to attach at a broker that was started anew.
+const COMES_BACK: Duration = Duration::from_secs(10);
+/// Between dials while the way there is away; doubled each time.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How long the first bytes of a local program are waited for, so that they
+/// travel with the dial. Those that wait for the target to speak lose as much.
+const FIRST_BYTES: Duration = Duration::from_millis(3);
 /// After an accept that failed: no file descriptors left, mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const COPY_BUFFER: usize = 32 * 1024;
@@ -28,8 +41,7 @@ pub(super) struct Forward {
     endpoint: Endpoint,
     target: Target,
     server: String,
-    /// What was told last: a program that tries again and again is told once.
-    told: Arc<Mutex<String>>,
+    told: Arc<Told>,
 }
 
 impl Forward {
@@ -37,54 +49,96 @@ impl Forward {
         Self { dialer, endpoint, target, server, told: Arc::default() }
     }
 
-    async fn tell(&self, from: &str, fault: Fault) {
+    fn tell(&self, from: &str, fault: Fault) {
+        let reason = fault.reason;
         let text = Failure::from(fault).of_server(&self.server).as_text();
-        let mut told = self.told.lock().await;
-        if *told != text {
-            warn(&format!("{from}: {text}"));
-            *told = text;
+        self.told.tell(reason, || format!("{from}: {text}"));
+    }
+
+    /// Dials, and again while it is the way there that is away: a server that is
+    /// started anew costs a connection time, and not its life.
+    async fn dial(&self, first: &Bytes) -> Result<TunnelStream, Fault> {
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        loop {
+            let left = DIAL.saturating_sub(began.elapsed());
+            let mut early = first.clone();
+            let dialed = self.dialer.dial_keeping(&self.endpoint, &self.target, left, &mut early);
+            let fault = match dialed.await {
+                Ok(stream) => return Ok(stream),
+                Err(fault) => fault,
+            };
+            let wait = fault.retry_after.unwrap_or_default().max(pause);
+            // Nothing is said to the target twice.
+            let unsaid = early.len() == first.len();
+            if began.elapsed() + wait >= patience(&fault, unsaid) {
+                return Err(fault);
+            }
+            tokio::time::sleep(wait).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
 
-/// Takes connections until it is dropped, as long as there is room.
+/// How long a dial that failed so is tried again: not at all, unless the same
+/// dial may succeed in a moment. `unsaid` says that the first bytes have not
+/// left, or that there are none.
+fn patience(fault: &Fault, unsaid: bool) -> Duration {
+    match fault.reason {
+        // Refused by the broker itself, which gave nothing to an agent.
+        Reason::BrokerDraining => DIAL,
+        // It was there when the command began: a broker that has just begun
+        // knows nobody yet.
+        Reason::EndpointNotFound => COMES_BACK,
+        Reason::ServerStopping if unsaid => DIAL,
+        Reason::DependencyUnavailable if unsaid && Failure::from(fault.clone()).is_passing() => {
+            DIAL
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+/// Takes connections until it is told to stop, as long as there is room. What
+/// is open then goes on.
 pub(super) async fn accept(
     listener: Listener,
     forward: Forward,
     room: Arc<Semaphore>,
+    stop: CancellationToken,
     tasks: Supervisor,
 ) {
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok(near) => {
-                let forward = forward.clone();
-                tasks.spawn("port_forward_connection", async move {
-                    carry(near, &forward).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                warn(&format!("cannot take a connection at {}: {error}\n", listener.place()));
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+    let accepting = async {
+        loop {
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok(near) => {
+                    let forward = forward.clone();
+                    tasks.spawn("port_forward_connection", async move {
+                        carry(near, &forward).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    warn(&format!("cannot take a connection at {}: {error}\n", listener.place()));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-    }
+    };
+    stop.run_until_cancelled(accepting).await;
 }
 
 /// One connection to its end. Half-close passes through both ways; what breaks
 /// on one side is a reset on the other, never an end of file.
 async fn carry(mut near: Near, forward: &Forward) {
     let from = near.name();
-    let dialed = forward.dialer.dial(&forward.endpoint, &forward.target, DIAL).await;
-    let mut far = match dialed {
+    // A program that is gone before it said a word is nobody's news.
+    let Ok(first) = near.first_bytes(MAX_EARLY_DATA, FIRST_BYTES).await else { return };
+    let mut far = match forward.dial(&first).await {
         Ok(far) => far,
-        Err(fault) => {
-            near.reset();
-            return forward.tell(&from, fault).await;
-        }
+        Err(fault) => return forward.tell(&from, fault),
     };
-    forward.told.lock().await.clear();
+    drop(first);
     let copied = {
         let mut near = near.io();
         tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, COPY_BUFFER, COPY_BUFFER)
@@ -94,11 +148,13 @@ async fn carry(mut near: Near, forward: &Forward) {
         Ok(_) => settle(far).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = ended {
-        near.reset();
+    match ended {
+        Ok(()) => near.finish(),
         // One of our own side, such as a program that was killed, is nobody's news.
-        if let Some(fault) = fault_of(&error) {
-            forward.tell(&from, fault).await;
+        Err(error) => {
+            if let Some(fault) = fault_of(&error) {
+                forward.tell(&from, fault);
+            }
         }
     }
 }
@@ -109,11 +165,6 @@ async fn settle(far: TunnelStream) -> io::Result<()> {
         Ok(closed) => closed,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
-}
-
-/// On stderr; a reader that has gone does not end the forwarding.
-fn warn(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 fn fault_of(error: &io::Error) -> Option<Fault> {

@@ -5,10 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use rustix::fs::Mode;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::timeout;
 
 use crate::args::forward::Local;
 use crate::failure::Failure;
@@ -20,8 +23,14 @@ pub(super) enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A connection that was taken.
-pub(super) enum Near {
+/// A connection that was taken. Dropped before it was finished it is a reset
+/// and not an end of file, where it can be one.
+pub(super) struct Near {
+    socket: Socket,
+    finished: bool,
+}
+
+enum Socket {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
@@ -86,9 +95,9 @@ impl Listener {
                 let (socket, from) = listener.accept().await?;
                 // Small answers at once; that it cannot be is no failure.
                 let _ = socket.set_nodelay(true);
-                Ok(Near::Tcp(socket, from))
+                Ok(Near::new(Socket::Tcp(socket, from)))
             }
-            Self::Unix(listener, _) => Ok(Near::Unix(listener.accept().await?.0)),
+            Self::Unix(listener, _) => Ok(Near::new(Socket::Unix(listener.accept().await?.0))),
         }
     }
 }
@@ -127,26 +136,60 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
 }
 
 impl Near {
+    fn new(socket: Socket) -> Self {
+        Self { socket, finished: false }
+    }
+
     /// Who it is, for errors.
     pub(super) fn name(&self) -> String {
-        match self {
-            Self::Tcp(_, from) => from.to_string(),
-            Self::Unix(_) => "a local program".to_owned(),
+        match &self.socket {
+            Socket::Tcp(_, from) => from.to_string(),
+            Socket::Unix(_) => "a local program".to_owned(),
         }
     }
 
-    /// Makes the end of it a reset and not an end of file, where it can be one.
-    pub(super) fn reset(self) {
-        if let Self::Tcp(socket, _) = self {
-            let _ = socket.set_zero_linger();
+    /// What is there within a moment, at most so many bytes: nothing when
+    /// nothing came, or the program has finished.
+    pub(super) async fn first_bytes(&self, most: usize, moment: Duration) -> io::Result<Bytes> {
+        let readable = async {
+            match &self.socket {
+                Socket::Tcp(socket, _) => socket.readable().await,
+                Socket::Unix(socket) => socket.readable().await,
+            }
+        };
+        match timeout(moment, readable).await {
+            Err(_nothing_yet) => return Ok(Bytes::new()),
+            Ok(readable) => readable?,
         }
+        let mut bytes = BytesMut::with_capacity(most);
+        let read = match &self.socket {
+            Socket::Tcp(socket, _) => socket.try_read_buf(&mut (&mut bytes).limit(most)),
+            Socket::Unix(socket) => socket.try_read_buf(&mut (&mut bytes).limit(most)),
+        };
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(bytes.freeze()),
+        }
+    }
+
+    /// Both directions came to their end.
+    pub(super) fn finish(mut self) {
+        self.finished = true;
     }
 
     /// Both directions.
     pub(super) fn io(&mut self) -> &mut (dyn Io + '_) {
-        match self {
-            Self::Tcp(socket, _) => socket,
-            Self::Unix(socket) => socket,
+        match &mut self.socket {
+            Socket::Tcp(socket, _) => socket,
+            Socket::Unix(socket) => socket,
+        }
+    }
+}
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        if let (false, Socket::Tcp(socket, _)) = (self.finished, &self.socket) {
+            let _ = socket.set_zero_linger();
         }
     }
 }
@@ -178,6 +221,35 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         assert!(open().await.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn first_bytes_are_taken_as_they_are_and_what_breaks_off_is_a_reset() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = Listener::open(&Local::Port("127.0.0.1".into(), 0)).await.unwrap();
+        let place = listener.place();
+        let pair = async || {
+            let far = TcpStream::connect(&place).await.unwrap();
+            (listener.accept().await.unwrap(), far)
+        };
+        let long = Duration::from_secs(20);
+        let (mut near, mut far) = pair().await;
+        far.write_all(&[7; 100]).await.unwrap();
+        let first = near.first_bytes(64, long).await.unwrap();
+        assert!((1..=64).contains(&first.len()), "{}", first.len());
+        let mut rest = vec![0; 100 - first.len()];
+        near.io().read_exact(&mut rest).await.unwrap();
+        // Nothing comes, or it has finished: none, and no error.
+        assert!(near.first_bytes(64, Duration::from_millis(1)).await.unwrap().is_empty());
+        far.shutdown().await.unwrap();
+        assert!(near.first_bytes(64, long).await.unwrap().is_empty());
+        near.finish();
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0, "a clean end");
+
+        let (near, mut far) = pair().await;
+        drop(near);
+        let error = far.read(&mut [0]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
 
     #[tokio::test]

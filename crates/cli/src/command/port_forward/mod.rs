@@ -2,19 +2,21 @@
 
 mod carry;
 mod listener;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::{Supervisor, Telemetry};
 use wolfpack_tunnel::Dialer;
-use wolfpack_types::{Code, Endpoint, Fault, Target};
+use wolfpack_types::{Code, Endpoint, Target};
 
 use super::resolve;
-use crate::args::forward::{EndpointArg, PortForwardArgs};
+use crate::args::forward::PortForwardArgs;
 use crate::connect::Api;
 use crate::failure::Failure;
 use crate::output;
@@ -26,9 +28,13 @@ use listener::Listener;
 const CONNECTIONS: usize = 128;
 /// How long the first look at a target may take.
 const LOOK: Duration = Duration::from_secs(10);
+/// How long connections may go on after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(5);
+/// Those that are about to end are not worth a word.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(api: &Api, arguments: PortForwardArgs) -> Result<(), Failure> {
-    let endpoint = endpoint(api, &arguments.endpoint).await?;
+    let endpoint = resolve::endpoint(api, &arguments.endpoint).await?;
     let dialer = api.dialer();
     let mut listeners = Vec::new();
     for forward in &arguments.forward {
@@ -49,25 +55,43 @@ pub(super) async fn run(api: &Api, arguments: PortForwardArgs) -> Result<(), Fai
     }
     let tasks = Supervisor::new(Telemetry::disabled("wolfpack"));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let stop = CancellationToken::new();
     for (listener, target) in listeners {
         let forward =
             Forward::new(dialer.clone(), endpoint.clone(), target, api.server().to_owned());
-        tasks.spawn("port_forward", carry::accept(listener, forward, room.clone(), tasks.clone()));
+        let accepting = carry::accept(listener, forward, room.clone(), stop.clone(), tasks.clone());
+        tasks.spawn("port_forward", accepting);
     }
-    let ended = ends.iter_mut().map(|signal| Box::pin(signal.recv()));
-    futures::future::select_all(ended).await;
-    // Connections that are open are cut: that is what was asked for. Sockets of
-    // ours are removed with their listeners.
+    signalled(&mut ends).await;
+    // Nobody new; sockets of ours are removed with their listeners.
+    stop.cancel();
+    leave(&room, &mut ends).await;
+    // What is still open is cut, with a reset.
     tasks.shutdown(Duration::ZERO).await;
     Ok(())
 }
 
-async fn endpoint(api: &Api, given: &EndpointArg) -> Result<Endpoint, Failure> {
-    let name = match given {
-        EndpointArg::Wolf(id) => resolve::wolf(api, id).await?.name,
-        EndpointArg::Sandbox(id) => resolve::sandbox(api, id).await?,
-    };
-    Ok(Endpoint::parse(&name).map_err(Fault::from)?)
+async fn signalled(ends: &mut [Signal]) {
+    let ended = ends.iter_mut().map(|signal| Box::pin(signal.recv()));
+    futures::future::select_all(ended).await;
+}
+
+/// Lets connections come to their end for a while, or until the next signal.
+async fn leave(room: &Semaphore, ends: &mut [Signal]) {
+    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+    if tokio::time::timeout(AT_ONCE, room.acquire_many(all)).await.is_ok() {
+        return;
+    }
+    told::warn(&format!(
+        "{} connections are open and may end within {} s; once more cuts them\n",
+        CONNECTIONS - room.available_permits(),
+        GRACE.as_secs()
+    ));
+    tokio::select! {
+        _ = room.acquire_many(all) => {}
+        () = tokio::time::sleep(GRACE) => {}
+        () = signalled(ends) => {}
+    }
 }
 
 /// Dials once. What is refused for good ends the command; what may come yet is

@@ -31,6 +31,20 @@ type Frames<T> = BoxStream<'static, Result<T, Status>>;
 impl TunnelService for World {
     type WatchTunnelsStream = Frames<WatchTunnelsResponse>;
 
+    async fn get_tunnel(
+        &self,
+        _: Request<GetTunnelRequest>,
+    ) -> Result<Response<GetTunnelResponse>, Status> {
+        Err(not_served())
+    }
+
+    async fn close_tunnel(
+        &self,
+        _: Request<CloseTunnelRequest>,
+    ) -> Result<Response<CloseTunnelResponse>, Status> {
+        Err(not_served())
+    }
+
     async fn list_tunnels(
         &self,
         _: Request<ListTunnelsRequest>,

@@ -1,4 +1,4 @@
-//! A socket of a host's program as a tunnelled connection: it counts until
+//! A connected socket as a tunnelled connection: what it holds is held until
 //! both halves are gone, and one that is given up is reset where the socket
 //! can be.
 
@@ -8,44 +8,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
-use wolfpack_tunnel::TargetStream;
+
+use super::target::TargetStream;
 
 /// When a program that says nothing is asked whether it is there, and how often.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// A place among the connections; held by both halves.
-pub(super) type Share = Arc<OwnedSemaphorePermit>;
-
-pub(super) fn unix(socket: UnixStream, share: Share) -> TargetStream {
-    let (reader, writer) = socket.into_split();
-    TargetStream::new(Held(reader, share.clone()), Held(writer, share))
-}
-
-pub(super) fn tcp(socket: TcpStream, share: Share) -> TargetStream {
-    if let Err(error) = tune(&socket) {
-        tracing::debug!(%error, "a socket of a host's program cannot be tuned");
+impl TargetStream {
+    /// A TCP connection: small writes leave at once, a peer that is gone is
+    /// found within two minutes, and dropping it without a shutdown resets it.
+    /// `held` lives as long as a half of it does.
+    #[must_use]
+    pub fn tcp<H: Send + Sync + 'static>(socket: TcpStream, held: Arc<H>) -> Self {
+        if let Err(error) = tune(&socket) {
+            tracing::debug!(%error, "a socket cannot be tuned");
+        }
+        let (reader, writer) = halves(socket);
+        Self::new(Held(reader, held.clone()), Held(writer, held))
     }
-    let (reader, writer) = halves(socket, share);
-    TargetStream::new(reader, writer)
-}
 
-/// The halves of a TCP connection; see [`Resetting`].
-pub(super) fn halves(
-    socket: TcpStream,
-    share: Share,
-) -> (impl AsyncRead + Send + Unpin + 'static, impl AsyncWrite + Send + Unpin + 'static) {
-    let (reader, writer) = socket.into_split();
-    let writer = Resetting { half: Some(writer), finished: false };
-    (Held(reader, share.clone()), Held(writer, share))
+    /// A connection of a unix socket; `held` as in [`TargetStream::tcp`].
+    #[must_use]
+    pub fn unix<H: Send + Sync + 'static>(socket: UnixStream, held: Arc<H>) -> Self {
+        let (reader, writer) = socket.into_split();
+        Self::new(Held(reader, held.clone()), Held(writer, held))
+    }
 }
 
 fn tune(socket: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
     socket.set_nodelay(true)?;
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
@@ -53,10 +48,15 @@ fn tune(socket: &TcpStream) -> io::Result<()> {
     Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?)
 }
 
-/// Something that holds a share.
-struct Held<T>(T, #[allow(dead_code, reason = "it is held, not used")] Share);
+fn halves(socket: TcpStream) -> (OwnedReadHalf, Resetting) {
+    let (reader, writer) = socket.into_split();
+    (reader, Resetting { half: Some(writer), finished: false })
+}
 
-impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
+/// Something that holds something.
+struct Held<T, H>(T, #[allow(dead_code, reason = "it is held, not used")] Arc<H>);
+
+impl<T: AsyncRead + Unpin, H> AsyncRead for Held<T, H> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,7 +66,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Held<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Held<T> {
+impl<T: AsyncWrite + Unpin, H> AsyncWrite for Held<T, H> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -147,5 +147,45 @@ impl AsyncWrite for Resetting {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.finished = true;
         self.half()?.poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_reset_and_one_that_ends_is_not() {
+        for given_up in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut far, _) = listener.accept().await.unwrap();
+            let held = Arc::new(());
+            let TargetStream { reader, mut writer } = TargetStream::tcp(near, held.clone());
+            writer.write_all(b"half").await.unwrap();
+            if !given_up {
+                writer.shutdown().await.unwrap();
+            }
+            drop(writer);
+            assert_eq!(Arc::strong_count(&held), 2, "the other half holds it");
+            drop(reader);
+            assert_eq!(Arc::strong_count(&held), 1);
+            let mut read = Vec::new();
+            let end = far.read_to_end(&mut read).await;
+            assert_eq!(end.is_err(), given_up, "{end:?} after {read:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn small_writes_leave_at_once_and_a_silent_peer_is_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(!near.nodelay().unwrap(), "or this test shows nothing");
+        tune(&near).unwrap();
+        assert!(near.nodelay().unwrap());
+        assert!(sockopt::socket_keepalive(&near).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&near).unwrap(), KEEPALIVE);
     }
 }
