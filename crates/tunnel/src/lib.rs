@@ -5,11 +5,13 @@
 //! its endpoint through the broker, and the agent serves the connection as if
 //! it had listened. See `docs/architecture.md` for the three protocols.
 //!
-//! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's.
+//! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's; [`Dial`] is what
+//!   both it and others like it are.
 //! * [`splice`] and [`grpc`] are what a broker is made of.
 //! * [`protocol`] is the pure core of all three.
 
 pub mod agent;
+mod dial;
 pub mod dialer;
 pub mod grpc;
 pub mod life;
@@ -22,4 +24,5 @@ pub use agent::{
     AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,
     TunnelPeer,
 };
+pub use dial::{Destination, Dial};
 pub use dialer::{Dialer, TunnelStream};

@@ -52,6 +52,9 @@ impl Target {
     /// The family `sandbox-agent:{id}`: a sandbox's agent, over its wolf's tunnel.
     pub const SANDBOX_AGENT: &'static str = "sandbox-agent";
 
+    /// The family `tcp:{port}`: ports of the endpoint, as they are.
+    pub const TCP: &'static str = "tcp";
+
     /// Reads a target.
     ///
     /// # Errors
@@ -80,6 +83,12 @@ impl Target {
     #[must_use]
     pub fn sandbox_agent(sandbox: &SandboxId) -> Self {
         Self(format!("{}:{sandbox}", Self::SANDBOX_AGENT))
+    }
+
+    /// The target `tcp:{port}`: a port on the loopback of the endpoint.
+    #[must_use]
+    pub fn tcp(port: u16) -> Self {
+        Self(format!("{}:{port}", Self::TCP))
     }
 
     /// The part before the colon.
