@@ -36,8 +36,9 @@ pub(super) struct Manner {
 
 impl Manner {
     pub(super) fn of(headers: &HeaderMap) -> Self {
+        const PAGE: &[u8] = b"text/html";
         let accepts = headers.get_all(ACCEPT).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("text/html"))
+            value.as_bytes().windows(PAGE.len()).any(|part| part.eq_ignore_ascii_case(PAGE))
         });
         Self { page: accepts, id: headers.get(REQUEST_ID).cloned() }
     }

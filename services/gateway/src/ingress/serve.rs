@@ -119,6 +119,11 @@ impl<D: Dial> Inner<D> {
             (None, StatusCode::SWITCHING_PROTOCOLS) => Err(not_asked()),
             _ => {
                 headers::to_client(response.headers_mut(), address.form);
+                let body = response.body();
+                if !body.is_end_stream() && body.size_hint().exact().is_none() {
+                    // The chunks say how long it is, whatever else does.
+                    response.headers_mut().remove(CONTENT_LENGTH);
+                }
                 *response.version_mut() = Version::HTTP_11;
                 // One that may still wait for its body is never used again.
                 let lease =
@@ -152,9 +157,14 @@ fn outgoing(
     *request.method_mut() = parts.method;
     *request.headers_mut() = parts.headers;
     *request.uri_mut() = Uri::from(path);
+    let headers = request.headers_mut();
     if chunked {
         // Said here, or the body of a GET would be left out.
-        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if empty && headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0") {
+        // No target may wait for what does not come: the next request would be it.
+        headers.remove(CONTENT_LENGTH);
     }
     if let Some(wanted) = wanted.clone() {
         hyper::ext::on_informational(&mut request, move |said| {
@@ -173,7 +183,7 @@ fn is_navigation(parts: &Parts) -> bool {
 
 /// Where the request went, without its link.
 fn location(parts: &Parts, visitor: &Visitor) -> String {
-    let named = parts.uri.authority().map(|authority| authority.as_str());
+    let named = parts.uri.authority().map(http::uri::Authority::as_str);
     let host = named.or_else(|| parts.headers.get(http::header::HOST)?.to_str().ok());
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     format!("{}://{}{path}", visitor.scheme(), host.unwrap_or_default())

@@ -131,7 +131,7 @@ fn at_its_end(error: &hyper::Error) -> bool {
 }
 
 fn io_of(error: &hyper::Error) -> bool {
-    error.source().is_some_and(|source| source.is::<io::Error>())
+    error.source().is_some_and(<dyn Error>::is::<io::Error>)
 }
 
 fn late(limit: Duration) -> Fault {

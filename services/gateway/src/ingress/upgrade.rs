@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -59,7 +59,8 @@ pub(super) fn wish(request: &mut Request<Incoming>) -> Result<Option<Wish>, Faul
         let protocol = HeaderValue::from_static(WEBSOCKET);
         return Ok(Some(Wish { client, protocol, connect: true }));
     }
-    if request.version() != Version::HTTP_11 {
+    // A body would have to be over before: such a request stays what it is.
+    if request.version() != Version::HTTP_11 || !request.body().is_end_stream() {
         return Ok(None);
     }
     let Some(protocol) = hop::upgrade(request.headers()) else { return Ok(None) };

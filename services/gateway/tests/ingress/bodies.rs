@@ -1,7 +1,7 @@
 //! Bodies flow: nothing is held back, nothing is collected, no end is made up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::raw::{SOON, client, get, head, header, rig};
 
-const MIB: u64 = 1024 * 1024;
+const MIB: usize = 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_as_they_are_sent() {
@@ -46,9 +46,9 @@ async fn a_large_upload_streams_both_as_length_and_as_chunks() {
             loop {
                 let head = wire.head().await;
                 let length = if head.contains("chunked") {
-                    wire.chunked().await.len() as u64
+                    wire.chunked().await.len()
                 } else {
-                    wire.exactly(64 * MIB as usize).await.len() as u64
+                    wire.exactly(64 * MIB).await.len()
                 };
                 seen.send(length).await.unwrap();
                 wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
@@ -57,7 +57,7 @@ async fn a_large_upload_streams_both_as_length_and_as_chunks() {
     })
     .await;
     let mut wire = client(&rig).await;
-    let block = vec![b'x'; MIB as usize];
+    let block = vec![b'x'; MIB];
     wire.send(head("POST /up") + &format!("content-length: {}\r\n\r\n", 64 * MIB)).await;
     for _ in 0..64 {
         wire.send(&block).await;
@@ -76,7 +76,7 @@ async fn a_large_upload_streams_both_as_length_and_as_chunks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_holds_the_target_back_and_gets_everything() {
-    let sent = Arc::new(AtomicU64::new(0));
+    let sent = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&sent);
     let rig = rig(move |mut wire| {
         let counter = Arc::clone(&counter);
@@ -88,7 +88,7 @@ async fn a_slow_reader_holds_the_target_back_and_gets_everything() {
                 if wire.stream.write_all(&block).await.is_err() {
                     return;
                 }
-                counter.fetch_add(block.len() as u64, Ordering::Relaxed);
+                counter.fetch_add(block.len(), Ordering::Relaxed);
             }
             wire.gone().await;
         }
@@ -98,14 +98,14 @@ async fn a_slow_reader_holds_the_target_back_and_gets_everything() {
     wire.send(get("/down")).await;
     wire.head().await;
     // Until nothing moves any more: windows and sockets are full.
-    let mut before = u64::MAX;
+    let mut before = usize::MAX;
     while sent.load(Ordering::Relaxed) != before {
         before = sent.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert!(before < 32 * MIB, "{before} bytes are held for one who does not read");
     for _ in 0..64 {
-        wire.exactly(MIB as usize).await;
+        wire.exactly(MIB).await;
     }
     assert_eq!(sent.load(Ordering::Relaxed), 64 * MIB);
 }

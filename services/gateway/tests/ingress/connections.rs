@@ -110,10 +110,11 @@ async fn a_sandbox_has_so_many_requests_and_others_have_theirs() {
     let slow = target(move |mut wire| {
         let gate = Arc::clone(&gate);
         async move {
-            wire.head().await;
-            gate.acquire().await.unwrap().forget();
-            wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-            wire.gone().await;
+            loop {
+                wire.head().await;
+                gate.acquire().await.unwrap().forget();
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+            }
         }
     })
     .await;

@@ -33,10 +33,9 @@ impl Wire {
 
     /// Reads more; false at the end.
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        let n = timeout(SOON, self.stream.read(&mut buffer)).await.expect("bytes come").unwrap();
-        self.unread.extend_from_slice(&buffer[..n]);
-        n > 0
+        self.unread.reserve(16 * 1024);
+        let read = self.stream.read_buf(&mut self.unread);
+        timeout(SOON, read).await.expect("bytes come").unwrap() > 0
     }
 
     /// Reads up to and with `end`.

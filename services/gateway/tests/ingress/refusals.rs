@@ -70,7 +70,7 @@ async fn a_target_that_says_nothing_or_nonsense() {
             "/nonsense" => wire.send("SSH-2.0-OpenSSH_9.2\r\n").await,
             "/closes" => return,
             "/switches" => {
-                wire.send("HTTP/1.1 101 Yes\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await
+                wire.send("HTTP/1.1 101 Yes\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n").await;
             }
             "/uploads" => {
                 // Longer than the time, but never still for as long.

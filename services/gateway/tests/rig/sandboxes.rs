@@ -119,17 +119,16 @@ fn carry(socket: TcpStream, mut frames: Streaming<DialRequest>) -> Answers {
     let (mut read, mut write) = socket.into_split();
     let up = tokio::spawn(async move {
         while let Ok(Some(message)) = frames.message().await {
-            match message.frame {
-                Some(Sent::Data(data)) => {
-                    if write.write_all(&data).await.is_err() {
-                        return;
-                    }
-                }
+            let sent = match message.frame {
+                Some(Sent::Data(data)) => write.write_all(&data).await,
                 Some(Sent::Fin(_)) => {
                     let _ = write.shutdown().await;
-                    std::future::pending::<()>().await;
+                    std::future::pending().await
                 }
-                _ => {}
+                _ => Ok(()),
+            };
+            if sent.is_err() {
+                return;
             }
         }
     });
