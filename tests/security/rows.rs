@@ -128,6 +128,11 @@ pub(crate) const ROWS: &[Row] = &[
         Machines,
         r#"{"sandbox":"{sandbox}","project":"{project}","executionId":"x"}"#,
     ),
+    (
+        "/wolfpack.registry.v1.IdentityService/MintLink",
+        Machines,
+        r#"{"sandbox":"{sandbox}","port":80,"project":"{project}","creator":"{user}","life":"60s"}"#,
+    ),
     ("/wolfpack.registry.v1.IdentityService/RefreshSandboxToken", Machines, "{}"),
     (
         "/wolfpack.registry.v1.IdentityService/RevokeSandboxTokens",
@@ -242,6 +247,11 @@ pub(crate) const ROWS: &[Row] = &[
         "/wolfpack.sandbox.v1.ContainerService/ListContainers",
         Users(NotFound, Gets("containers")),
         r#"{"sandbox":"{sharing}"}"#,
+    ),
+    (
+        "/wolfpack.sandbox.v1.PortService/CreateLink",
+        Users(NotFound, Gets("token")),
+        r#"{"sandbox":"{sandbox}","port":8080}"#,
     ),
     // An image is loaded, listed and removed again.
     (

@@ -59,6 +59,12 @@ const SHOWN: &[Row] = &[
         TOKENS,
     ),
     (
+        "/wolfpack.registry.v1.IdentityService/MintLink",
+        TOKENS,
+        "a_link_opens_its_port_until_its_sandbox_is_deleted",
+        TOKENS,
+    ),
+    (
         "/wolfpack.registry.v1.IdentityService/RefreshSandboxToken",
         TOKENS,
         "a_token_names_one_boot_and_ends_with_it",

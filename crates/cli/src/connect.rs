@@ -10,6 +10,7 @@ use wolfpack_proto::sandbox::v1::container_service_client::ContainerServiceClien
 use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
 use wolfpack_proto::sandbox::v1::doctor_service_client::DoctorServiceClient;
 use wolfpack_proto::sandbox::v1::image_service_client::ImageServiceClient;
+use wolfpack_proto::sandbox::v1::port_service_client::PortServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::scheduler::v1::scheduler_service_client::SchedulerServiceClient;
@@ -103,6 +104,10 @@ impl Api {
     /// For pushes: they last as long as the image is large.
     pub(crate) fn image_loads(&self) -> ImageServiceClient<RpcChannel> {
         ImageServiceClient::new(self.channel.without_deadline()).max_decoding_message_size(LARGE)
+    }
+
+    pub(crate) fn ports(&self) -> PortServiceClient<RpcChannel> {
+        PortServiceClient::new(self.channel.clone())
     }
 
     pub(crate) fn doctor(&self) -> DoctorServiceClient<RpcChannel> {

@@ -43,6 +43,8 @@ pub struct Allow {
     pub wolves: bool,
     /// Any sandbox.
     pub sandboxes: bool,
+    /// Whoever has a link; what it opens is for the service to check.
+    pub links: bool,
     /// Everyone, without a credential.
     pub anyone: bool,
 }
@@ -55,6 +57,7 @@ impl Allow {
         services: &[],
         wolves: false,
         sandboxes: false,
+        links: false,
         anyone: false,
     };
     /// Everyone, without a credential.
@@ -96,6 +99,7 @@ impl Allow {
             }
             Principal::Wolf(_) => self.wolves,
             Principal::Sandbox { .. } => self.sandboxes,
+            Principal::Link { .. } => self.links,
         };
         if allowed { Ok(()) } else { Err(forbidden(principal)) }
     }

@@ -15,6 +15,7 @@ use wolfpack_proto::tunnel::v1::{
     DialOpen, DialRequest, DialResponse, dial_request, dial_response,
 };
 use wolfpack_rpc::RpcChannel;
+use wolfpack_rpc::client::Bearer;
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
@@ -46,6 +47,12 @@ impl Dialer {
     #[allow(clippy::needless_pass_by_value, reason = "the channel becomes the dialer's own")]
     pub fn new(broker: RpcChannel) -> Self {
         Self { broker: broker.without_deadline() }
+    }
+
+    /// The same dialer for another caller: the broker decides by this credential.
+    #[must_use]
+    pub fn with_bearer(&self, bearer: impl Into<Bearer>) -> Self {
+        Self { broker: self.broker.with_bearer(bearer) }
     }
 
     /// Opens a connection. Waits up to `timeout` for an endpoint that is away

@@ -5,12 +5,14 @@
 //! its endpoint through the broker, and the agent serves the connection as if
 //! it had listened. See `docs/architecture.md` for the three protocols.
 //!
-//! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's.
+//! * [`AgentTunnel`] is the agent's side, [`Dialer`] the caller's; [`Dial`] is what
+//!   both it and others like it are.
 //! * [`tcp`] is what an agent lets be dialed of TCP ports, by its own policy.
 //! * [`splice`] and [`grpc`] are what a broker is made of.
 //! * [`protocol`] is the pure core of all three.
 
 pub mod agent;
+mod dial;
 pub mod dialer;
 pub mod grpc;
 pub mod life;
@@ -24,4 +26,5 @@ pub use agent::{
     AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,
     TunnelPeer,
 };
+pub use dial::{Destination, Dial};
 pub use dialer::{Dialer, TunnelStream};

@@ -1,5 +1,7 @@
 //! Who is calling.
 
+use std::time::SystemTime;
+
 use crate::id::{ApiKeyId, ExecutionId, ProjectId, SandboxId, UserId, WolfId};
 
 /// What a user may do in a project; each role may do all that a lower one may.
@@ -45,6 +47,20 @@ pub enum Principal {
         /// The boot.
         execution: ExecutionId,
     },
+    /// Whoever has a link: it opens one port of one sandbox over HTTP and nothing
+    /// else.
+    Link {
+        /// The sandbox.
+        sandbox: SandboxId,
+        /// The port, 1 to 65535.
+        port: u16,
+        /// The project that owns the sandbox.
+        project: ProjectId,
+        /// Who made the link.
+        creator: UserId,
+        /// When it ends.
+        expires: SystemTime,
+    },
     /// Nobody in particular; only rpcs that are open to all see it.
     Anonymous,
 }
@@ -55,11 +71,12 @@ impl Principal {
     pub fn project(&self) -> Option<&ProjectId> {
         match self {
             Self::User { project, .. } | Self::Sandbox { project, .. } => Some(project),
-            Self::Service(_) | Self::Wolf(_) | Self::Anonymous => None,
+            // A link acts in no project: it reaches a port.
+            Self::Service(_) | Self::Wolf(_) | Self::Link { .. } | Self::Anonymous => None,
         }
     }
 
-    /// The kind of principal, for metrics: one of five words.
+    /// The kind of principal, for metrics: one of six words.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -67,19 +84,22 @@ impl Principal {
             Self::Service(_) => "service",
             Self::Wolf(_) => "wolf",
             Self::Sandbox { .. } => "sandbox",
+            Self::Link { .. } => "link",
             Self::Anonymous => "anonymous",
         }
     }
 }
 
 impl std::fmt::Display for Principal {
-    /// `users/{id}`, `services/{name}`, `wolves/{id}`, `sandboxes/{id}` or `anonymous`.
+    /// `users/{id}`, `services/{name}`, `wolves/{id}`, `sandboxes/{id}`,
+    /// `links/{sandbox}:{port}` or `anonymous`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::User { user, .. } => write!(f, "users/{user}"),
             Self::Service(name) => write!(f, "services/{name}"),
             Self::Wolf(wolf) => write!(f, "wolves/{wolf}"),
             Self::Sandbox { sandbox, .. } => write!(f, "sandboxes/{sandbox}"),
+            Self::Link { sandbox, port, .. } => write!(f, "links/{sandbox}:{port}"),
             Self::Anonymous => f.write_str("anonymous"),
         }
     }

@@ -93,6 +93,8 @@ reasons! {
     SandboxTokenInvalid, "SANDBOX_TOKEN_INVALID", Unauthenticated, false;
     /// The sandbox token was revoked: its sandbox or boot has ended.
     SandboxTokenRevoked, "SANDBOX_TOKEN_REVOKED", Unauthenticated, false;
+    /// The link is damaged, has ended, or is for something else.
+    LinkInvalid, "LINK_INVALID", Unauthenticated, false;
     /// The client certificate is not of this fleet.
     CertificateInvalid, "CERTIFICATE_INVALID", Unauthenticated, false;
     /// The join token is unknown, expired or used.

@@ -12,10 +12,12 @@ use wolfpack_rpc::forward::Forward;
 use wolfpack_rpc::server::{BoundListener, ListenConfig, Profile, Server};
 use wolfpack_rpc::tls::{ClientAuth, ClientTls};
 use wolfpack_runtime::{BoxError, Context, Telemetry};
+use wolfpack_tunnel::Dialer;
 
 use crate::config::Config;
 use crate::health::HealthBoard;
 use crate::http::{self, Parts};
+use crate::ingress::Ingress;
 use crate::proxy::{PassOn, Proxy};
 use crate::routes::{PUBLIC, Upstream, policy, public_descriptor_set};
 use crate::upstream::Channels;
@@ -92,9 +94,14 @@ impl App {
                 .with_deadline(config.screenshot_deadline),
             telemetry: std::iter::once(context.telemetry.clone()).chain(extra).collect(),
         };
+        let dialer = Dialer::new(channels.to(Upstream::TunnelBroker).clone());
+        let ingress = Arc::new(Ingress::new(config.ingress.clone(), dialer, &context));
         let serve = |listener: BoundListener, router| {
             let profile = profile(&config, &listener);
-            server(&context, &channels, &health, router).listen(listener, profile).build()
+            server(&context, &channels, &health, router)
+                .ingress(ingress.clone())
+                .listen(listener, profile)
+                .build()
         };
         let mut servers = vec![serve(public, http::public(parts.clone()))];
         if let Some(listener) = plaintext {

@@ -49,6 +49,8 @@ pub struct Config {
     /// Zero lifts this bound and that of its calls without a credential, for
     /// where all users come through one balancer.
     pub connections_per_address: usize,
+    /// Requests for ports of sandboxes.
+    pub ingress: IngressConfig,
     /// How long a stop waits for calls that run.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
@@ -72,9 +74,95 @@ impl Default for Config {
             health_interval: Duration::from_secs(2),
             screenshot_deadline: Duration::from_secs(20),
             connections_per_address: 1024,
+            ingress: IngressConfig::default(),
             drain: Duration::from_secs(15),
         }
     }
+}
+
+/// Requests for ports of sandboxes, on their way through tunnels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngressConfig {
+    /// Domains whose every subdomain is a sandbox's: `{port}--{id}.{domain}`. The
+    /// names below them are never the gateway's own; the domain itself stays it.
+    /// None by default: ports are then reached by path alone.
+    pub domains: Vec<String>,
+    /// Requests under way at once, upgraded connections included. Default: 8192.
+    pub max_requests: usize,
+    /// Of these, to one sandbox; each has a connection there. Default: 512.
+    pub max_requests_per_sandbox: usize,
+    /// Connections kept for a next request, all together. Default: 1024.
+    pub max_idle: usize,
+    /// How long each is kept. Default: 15 s.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long to wait for a sandbox that is away and for the program in it to
+    /// take the connection. Default: 10 s.
+    #[serde(with = "humantime_serde")]
+    pub dial_timeout: Duration,
+    /// How long a program may keep still before it answers; while it takes a
+    /// body it does not. Default: 5 min.
+    #[serde(with = "humantime_serde")]
+    pub answer_timeout: Duration,
+}
+
+impl Default for IngressConfig {
+    fn default() -> Self {
+        Self {
+            domains: Vec::new(),
+            max_requests: 8192,
+            max_requests_per_sandbox: 512,
+            max_idle: 1024,
+            idle_timeout: Duration::from_secs(15),
+            dial_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl IngressConfig {
+    fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> = self
+            .domains
+            .iter()
+            .filter(|domain| !is_domain(domain))
+            .map(|domain| {
+                format!(
+                    "ingress.domains has {domain:?}, which is no domain; write one in lower case \
+                     without a port, such as box.example.com"
+                )
+            })
+            .collect();
+        for (key, number) in [
+            ("ingress.max_requests", self.max_requests),
+            ("ingress.max_requests_per_sandbox", self.max_requests_per_sandbox),
+        ] {
+            if number == 0 {
+                faults.push(format!("{key} is zero; write how many may be under way at once"));
+            }
+        }
+        for (key, time) in [
+            ("ingress.dial_timeout", self.dial_timeout),
+            ("ingress.answer_timeout", self.answer_timeout),
+        ] {
+            if time.is_zero() {
+                faults.push(format!("{key} is zero; write a time such as 10s"));
+            }
+        }
+        faults
+    }
+}
+
+/// Labels of lower-case letters, digits and hyphens.
+fn is_domain(name: &str) -> bool {
+    name.len() <= 180
+        && name.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+        })
 }
 
 impl Config {
@@ -101,6 +189,7 @@ impl Validate for Config {
     fn faults(&self) -> Vec<String> {
         let mut faults = self.telemetry.faults();
         faults.extend(self.plaintext_fault());
+        faults.extend(self.ingress.faults());
         if self.public_tls().is_none() {
             faults.push(
                 "tls is not set; write tls.certificate_file, tls.key_file and tls.roots_file"
@@ -142,6 +231,19 @@ impl HasTelemetry for Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_is_written_as_it_is_compared() {
+        let faults = |domain: &str| {
+            IngressConfig { domains: vec![domain.to_owned()], ..IngressConfig::default() }.faults()
+        };
+        for good in ["localhost", "box.example.com", "a-1.b"] {
+            assert_eq!(faults(good), Vec::<String>::new(), "{good}");
+        }
+        for bad in ["", ".localhost", "localhost.", "Box.example", "a..b", "a:80", "-a.b", "*.b"] {
+            assert_eq!(faults(bad).len(), 1, "{bad}");
+        }
+    }
 
     #[test]
     fn plaintext_stays_on_this_machine_unless_told_otherwise() {

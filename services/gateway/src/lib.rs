@@ -1,4 +1,5 @@
-//! The users' public port: gRPC by path, reflection, health, screenshots for curl.
+//! The users' public port: gRPC by path, reflection, health, screenshots for curl,
+//! and HTTP to the ports of sandboxes.
 //!
 //! It has no state and is not trusted: a call goes on as it came, with the
 //! caller's own credential, and the service behind authenticates it. What has
@@ -9,6 +10,7 @@ mod app;
 pub mod config;
 pub mod health;
 mod http;
+mod ingress;
 mod proxy;
 pub mod routes;
 mod upstream;

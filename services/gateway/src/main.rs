@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use wolfpack_gateway::{App, Config};
 
+/// Every request through the ingress allocates its head; glibc's allocator is
+/// slower at that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     wolfpack_runtime::process::run::<Config, _, _>(
         "gateway",

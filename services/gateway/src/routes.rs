@@ -41,6 +41,7 @@ public! {
     "wolfpack.sandbox.v1.SandboxIoService" => SandboxManager,
     "wolfpack.sandbox.v1.DesktopService" => SandboxManager,
     "wolfpack.sandbox.v1.ContainerService" => SandboxManager,
+    "wolfpack.sandbox.v1.PortService" => SandboxManager,
     "wolfpack.sandbox.v1.ImageService" => SandboxManager,
     "wolfpack.sandbox.v1.DoctorService" => SandboxManager,
     "wolfpack.tunnel.v1.TunnelService" => TunnelBroker,

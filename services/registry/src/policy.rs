@@ -50,6 +50,7 @@ pub const POLICY: &[PolicyRow] = &[
     unary("/wolfpack.registry.v1.IdentityService/JoinWolf", Allow::ANYONE),
     unary("/wolfpack.registry.v1.IdentityService/RenewWolfCertificate", WOLVES),
     unary("/wolfpack.registry.v1.IdentityService/MintSandboxToken", FOR_MANAGER),
+    unary("/wolfpack.registry.v1.IdentityService/MintLink", FOR_MANAGER),
     unary("/wolfpack.registry.v1.IdentityService/RefreshSandboxToken", SANDBOXES),
     unary("/wolfpack.registry.v1.IdentityService/RevokeSandboxTokens", FOR_MANAGER),
     unary("/wolfpack.registry.v1.IdentityService/GetSigningKeys", SERVICES),

@@ -1,4 +1,4 @@
-//! Signs and verifies the tokens that sandboxes are known by.
+//! Signs and verifies the tokens that sandboxes are known by, and signs links.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use jsonwebtoken::EncodingKey;
 use tokio::sync::Mutex;
 use wolfpack_proto::registry::v1::SigningKey;
-use wolfpack_rpc::auth::SandboxClaims;
+use wolfpack_rpc::auth::{LinkClaims, SandboxClaims};
 use wolfpack_runtime::clock;
-use wolfpack_types::{ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId};
+use wolfpack_types::{ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId, UserId};
 
 use crate::store::{self, Database, Revoked, SigningKeyRow};
 use crate::watch::{Feed, Revocations};
@@ -73,12 +73,36 @@ impl SandboxTokens {
         if self.database.is_sandbox_revoked(sandbox, execution).await? {
             return Err(revoked(sandbox));
         }
+        let claims = SandboxClaims::new(sandbox, project, execution, clock::now(), self.life);
+        let token = self.with_key(|id, key| claims.sign(id, key))?;
+        Ok(Signed { token, expire_time: ends(claims.exp) })
+    }
+
+    /// Makes a link to a port of a sandbox; `SANDBOX_TOKEN_REVOKED` for one that
+    /// was deleted: nobody would accept it.
+    pub(crate) async fn sign_link(
+        &self,
+        sandbox: &SandboxId,
+        port: u16,
+        project: &ProjectId,
+        creator: &UserId,
+        life: Duration,
+    ) -> Result<Signed, Fault> {
+        if self.database.is_sandbox_deleted(sandbox).await? {
+            return Err(revoked(sandbox));
+        }
+        let claims = LinkClaims::new(sandbox, port, project, creator, clock::now(), life);
+        let token = self.with_key(|id, key| claims.sign(id, key))?;
+        Ok(Signed { token, expire_time: ends(claims.exp) })
+    }
+
+    fn with_key(
+        &self,
+        sign: impl FnOnce(&str, &EncodingKey) -> Result<String, Fault>,
+    ) -> Result<String, Fault> {
         let keys = self.keys.load();
         let key = keys.first().ok_or_else(|| Fault::internal("there is no signing key"))?;
-        let claims = SandboxClaims::new(sandbox, project, execution, clock::now(), self.life);
-        let token = claims.sign(&key.id, &EncodingKey::from_ed_der(&key.private_key))?;
-        let seconds = i64::try_from(claims.exp).unwrap_or(i64::MAX);
-        Ok(Signed { token, expire_time: prost_types::Timestamp { seconds, nanos: 0 } })
+        sign(&key.id, &EncodingKey::from_ed_der(&key.private_key))
     }
 
     /// Which sandbox a token names.
@@ -113,6 +137,10 @@ impl SandboxTokens {
         }
         Ok(find())
     }
+}
+
+fn ends(exp: u64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: i64::try_from(exp).unwrap_or(i64::MAX), nanos: 0 }
 }
 
 fn unknown_key() -> Fault {

@@ -1,7 +1,7 @@
 //! The sandbox-manager as a whole: built from a configuration, then run.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{Notify, Semaphore};
 use wolfpack_proto::DESCRIPTOR_SET;
@@ -9,6 +9,7 @@ use wolfpack_proto::sandbox::v1::container_service_server::ContainerServiceServe
 use wolfpack_proto::sandbox::v1::desktop_service_server::DesktopServiceServer;
 use wolfpack_proto::sandbox::v1::doctor_service_server::DoctorServiceServer;
 use wolfpack_proto::sandbox::v1::image_service_server::ImageServiceServer;
+use wolfpack_proto::sandbox::v1::port_service_server::PortServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_server::SandboxIoServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_service_server::SandboxServiceServer;
 use wolfpack_rpc::auth::RemoteAuthority;
@@ -116,6 +117,7 @@ impl App {
             },
             holder: holder.clone(),
             lease: config.reconcile.lease,
+            ingress_url: config.ingress_url.clone().map(OnceLock::from).unwrap_or_default(),
         });
         Ok(Self {
             config,
@@ -143,6 +145,12 @@ impl App {
         }
     }
 
+    /// Says where browsers find the ports of sandboxes, as `ingress_url` does; for
+    /// whoever learns it later.
+    pub fn set_ingress_url(&self, url: String) {
+        self.api.set_ingress_url(url);
+    }
+
     /// Serves and reconciles until the context's supervisor is told to stop,
     /// then drains. What is under way goes on at the next start, or at another
     /// replica at once.
@@ -163,6 +171,7 @@ impl App {
             .add_service(DesktopServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE))
             .add_service(ImageServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE))
             .add_service(DoctorServiceServer::new(api.clone()))
+            .add_service(PortServiceServer::new(api.clone()))
             .add_service(ContainerServiceServer::new(api))
             .listen(self.listener, Profile::internal())
             .build();

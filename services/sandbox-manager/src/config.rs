@@ -28,6 +28,10 @@ pub struct Config {
     pub scheduler: PeerConfig,
     /// The tunnel-broker.
     pub tunnel_broker: PeerConfig,
+    /// Where browsers find the ports of sandboxes: the gateway's, with a star
+    /// for what names the port, such as `https://*.box.example.com:8443`. Without
+    /// it links are tokens only.
+    pub ingress_url: Option<String>,
     /// Where its rows are.
     pub database: DatabaseConfig,
     /// Logs, traces and metrics.
@@ -188,6 +192,7 @@ impl Default for Config {
             registry: peer(7001),
             scheduler: peer(7002),
             tunnel_broker: peer(7003),
+            ingress_url: None,
             database: DatabaseConfig::default(),
             telemetry: TelemetryConfig::default(),
             drain: Duration::from_secs(30),
@@ -334,8 +339,25 @@ impl Validate for Config {
                 faults.push(format!("{key} is empty; name an image that the wolves have"));
             }
         }
+        if let Some(url) = &self.ingress_url
+            && !is_ingress_url(url)
+        {
+            faults.push(format!(
+                "ingress_url is {url:?}; write https://*. and a domain of the gateway's ingress.domains"
+            ));
+        }
         faults
     }
+}
+
+/// A scheme, the star as the first label, and a host.
+fn is_ingress_url(url: &str) -> bool {
+    let host = url.strip_prefix("https://*.").or_else(|| url.strip_prefix("http://*."));
+    host.is_some_and(|host| {
+        let host = host.trim_end_matches('/');
+        !host.is_empty()
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'))
+    })
 }
 
 impl HasTelemetry for Config {
@@ -357,6 +379,23 @@ mod tests {
         assert_eq!(Config::default().faults().len(), 1);
         let config = Config { database: DatabaseConfig::memory(), ..Config::default() };
         assert_eq!(config.faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_ingress_url_has_its_star_first() {
+        for good in ["https://*.box.example.com", "http://*.localhost:8080", "https://*.a/"] {
+            assert!(is_ingress_url(good), "{good}");
+        }
+        for bad in
+            ["https://box.example", "*.box", "https://x.*.box", "https://*.", "https://*.a/b"]
+        {
+            let config = Config {
+                database: DatabaseConfig::memory(),
+                ingress_url: Some(bad.to_owned()),
+                ..Config::default()
+            };
+            assert_eq!(config.faults().len(), 1, "{bad}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub const SERVICES: &[&str] = &[
     "wolfpack.sandbox.v1.ImageService",
     "wolfpack.sandbox.v1.DoctorService",
     "wolfpack.sandbox.v1.ContainerService",
+    "wolfpack.sandbox.v1.PortService",
 ];
 
 const VIEWERS: Allow = Allow { users: Some(Role::Viewer), ..Allow::NOBODY };
@@ -35,6 +36,7 @@ pub const POLICY: &[PolicyRow] = &[
     row("/wolfpack.sandbox.v1.DesktopService/GetScreenshot", DEVELOPERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/GetClipboard", DEVELOPERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/SetClipboard", DEVELOPERS, RpcKind::Unary),
+    row("/wolfpack.sandbox.v1.PortService/CreateLink", DEVELOPERS, RpcKind::Unary),
     // Of the project's own wolves; of shared ones only platform admins.
     row("/wolfpack.sandbox.v1.ImageService/ListImages", ADMINS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.ImageService/LoadImage", ADMINS, RpcKind::Stream),

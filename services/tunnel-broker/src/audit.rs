@@ -59,12 +59,17 @@ pub(crate) struct Audited {
 }
 
 impl Audited {
-    /// `None` for callers that are no users.
+    /// `None` for callers that are no users and have no link of one.
     pub(crate) fn of(caller: &Principal, endpoint: &Endpoint, target: &Target) -> Option<Self> {
-        let Principal::User { user, key, project, .. } = caller else { return None };
+        let (user, key, project) = match caller {
+            Principal::User { user, key, project, .. } => (user, key.name(), project),
+            // By whoever has it; known is who made it.
+            Principal::Link { creator, project, .. } => (creator, caller.to_string(), project),
+            _ => return None,
+        };
         Some(Self {
             user: user.name(),
-            key: key.name(),
+            key,
             project: project.name(),
             endpoint: endpoint.to_string(),
             target: target.to_string(),

@@ -8,8 +8,12 @@ const WOLVES: Allow = Allow { wolves: true, ..Allow::NOBODY };
 // Never the gateway: what it passes on without a bearer is nobody's.
 const FLEET: &[&str] = &["registry", "scheduler", "sandbox-manager"];
 const READERS: Allow = Allow { users: Some(Role::Viewer), services: FLEET, ..Allow::NOBODY };
-const DIALERS: Allow =
-    Allow { users: Some(Role::Developer), services: &["sandbox-manager"], ..Allow::NOBODY };
+const DIALERS: Allow = Allow {
+    users: Some(Role::Developer),
+    services: &["sandbox-manager"],
+    links: true,
+    ..Allow::NOBODY
+};
 
 /// Every rpc that the broker serves.
 pub const POLICY: &[PolicyRow] = &[
@@ -72,6 +76,13 @@ pub const RENEW_CERTIFICATE: &str = "/wolfpack.registry.v1.IdentityService/Renew
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_dial_and_do_nothing_else() {
+        let theirs: Vec<&str> =
+            POLICY.iter().filter(|row| row.allow.links).map(|row| row.method).collect();
+        assert_eq!(theirs, [wolfpack_tunnel::grpc::DIAL_PATH]);
+    }
 
     #[test]
     fn every_rpc_of_our_services_has_a_row() {

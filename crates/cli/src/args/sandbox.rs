@@ -31,6 +31,8 @@ pub enum SandboxCommand {
     Logs(LogsArgs),
     /// List the containers that the sandbox started
     Containers(ContainersArgs),
+    /// Make a link to a port of a sandbox, for whoever has it, and print its URL
+    Link(LinkArgs),
     /// Save what the desktop shows, as PNG
     Screenshot(ScreenshotArgs),
     /// Read or write the clipboard of the desktop
@@ -46,7 +48,8 @@ impl SandboxCommand {
             | Self::Get(GetArgs { output, .. })
             | Self::Watch(WatchArgs { output, .. })
             | Self::Delete(DeleteArgs { output, .. })
-            | Self::Containers(ContainersArgs { output, .. }) => output.is_json(),
+            | Self::Containers(ContainersArgs { output, .. })
+            | Self::Link(LinkArgs { output, .. }) => output.is_json(),
             Self::Screenshot(arguments) => arguments.target().is_ok_and(|(_, json)| json),
             Self::Exec(_) | Self::Logs(_) | Self::Clipboard(_) => false,
         }
@@ -179,6 +182,22 @@ pub struct LogsArgs {
 pub struct ContainersArgs {
     /// Id, sandboxes/{id} or display name
     pub sandbox: String,
+    /// How to print it.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `wolfpack sandbox link`.
+#[derive(Debug, Args)]
+pub struct LinkArgs {
+    /// Id, sandboxes/{id} or display name
+    pub sandbox: String,
+    /// The port that something listens on in the sandbox, or will
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+    /// How long it lives, 1 minute to 7 days; it cannot be taken back before, but ends with the sandbox
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = values::duration)]
+    pub life: Duration,
     /// How to print it.
     #[command(flatten)]
     pub output: OutputArgs,

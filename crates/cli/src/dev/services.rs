@@ -42,6 +42,9 @@ pub(super) struct Fleet {
     pub(super) channel: RpcChannel,
 }
 
+/// Its every subdomain is a port of a sandbox.
+const INGRESS_DOMAIN: &str = "localhost";
+
 /// A free port of this machine's own.
 const FREE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -74,6 +77,8 @@ impl Fleet {
         let addresses = gateway.addresses();
         let (tls, http) =
             (addresses.listen, addresses.plaintext.ok_or("the gateway has no plain listener")?);
+        // Browsers find every name under localhost on this machine.
+        manager.set_ingress_url(format!("http://*.{INGRESS_DOMAIN}:{}", http.port()));
         parts.run("registry", registry_context, registry.run());
         parts.run("tunnel-broker", broker_context, broker.run());
         parts.run("scheduler", scheduler_context, scheduler.run());
@@ -240,6 +245,10 @@ impl Start<'_> {
             plaintext: Some(self.config.listen(self.config.arguments.http, 8080)),
             tls: Some(self.certificates.issue("gateway")?),
             telemetry: self.config.telemetry().clone(),
+            ingress: gateway::config::IngressConfig {
+                domains: vec![INGRESS_DOMAIN.to_owned()],
+                ..Default::default()
+            },
             drain: DRAIN,
             ..peers
         };

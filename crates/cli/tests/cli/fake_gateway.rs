@@ -17,6 +17,7 @@ use wolfpack_proto::sandbox::v1::exec_input::Input;
 use wolfpack_proto::sandbox::v1::exec_output::Output;
 use wolfpack_proto::sandbox::v1::exec_request::Frame;
 use wolfpack_proto::sandbox::v1::image_service_server::ImageServiceServer;
+use wolfpack_proto::sandbox::v1::port_service_server::PortServiceServer;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_server::{
     SandboxIoService, SandboxIoServiceServer,
 };
@@ -28,6 +29,7 @@ use wolfpack_types::{Fault, Reason};
 
 use crate::fake_dials::Dials;
 use crate::fake_images::Images;
+use crate::fake_ports::Ports;
 use crate::fake_wolves::Wolves;
 
 /// The one key it takes.
@@ -66,6 +68,7 @@ impl FakeGateway {
             .add_service(TunnelServiceServer::with_interceptor(Wolves, key))
             .add_service(DoctorServiceServer::with_interceptor(Wolves, key))
             .add_service(ContainerServiceServer::with_interceptor(Wolves, key))
+            .add_service(PortServiceServer::with_interceptor(Ports, key))
             .add_service(SandboxServiceServer::with_interceptor(state.clone(), key))
             .add_service(SandboxIoServiceServer::with_interceptor(state, key))
             .serve_with_incoming(TcpListenerStream::new(listener));

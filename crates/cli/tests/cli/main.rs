@@ -5,6 +5,7 @@ mod ends;
 mod fake_dials;
 mod fake_gateway;
 mod fake_images;
+mod fake_ports;
 mod fake_wolves;
 mod images;
 mod port_forward;
@@ -158,4 +159,24 @@ fn nobody_to_ask_and_a_wrong_key_are_told_apart() {
         Some(64),
         "a key in clear to another machine"
     );
+}
+
+#[test]
+fn a_link_is_a_url_for_so_long() {
+    let gateway = FakeGateway::start();
+    let link = |arguments: &[&str]| {
+        wolfpack(&gateway, &[&["sandbox", "link", "sandboxes/good-id"], arguments].concat(), b"")
+    };
+    let output = link(&["8080"]);
+    assert_eq!(text(&output.stdout), "http://8080.test/sandboxes/good-id?3600\n");
+    let output = link(&["8080", "--for", "2m", "-o", "json"]);
+    let made: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(made["url"], "http://8080.test/sandboxes/good-id?120");
+    assert_eq!(made["token"], "wpl_t");
+    let output = link(&["1"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).contains("ingress_url"), "{output:?}");
+    for wrong in [&["0"][..], &["65536"], &["x"], &[]] {
+        assert_eq!(link(wrong).status.code(), Some(64), "{wrong:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! What answers for secrets that callers send.
 
 use async_trait::async_trait;
-use wolfpack_types::{Fault, Principal};
+use wolfpack_types::{Fault, Principal, Reason};
 
 use super::Standing;
 
@@ -22,6 +22,18 @@ pub trait Authority: Send + Sync {
     /// `SANDBOX_TOKEN_INVALID` and `SANDBOX_TOKEN_REVOKED`; anything else when
     /// it cannot be told now.
     async fn sandbox_token(&self, token: &str) -> Result<Principal, Fault>;
+
+    /// Which port of which sandbox this link opens. Refused by default: only who
+    /// dials for others takes links.
+    ///
+    /// # Errors
+    /// `LINK_INVALID`; anything else when it cannot be told now.
+    async fn link(&self, _link: &str) -> Result<Principal, Fault> {
+        Err(Fault::new(
+            Reason::LinkInvalid,
+            "a link opens one port of a sandbox over HTTP and nothing else; use an api key",
+        ))
+    }
 
     /// Follows the credential of a principal that was just authenticated: the
     /// server ends the principal's streams when it is revoked. `None`, the

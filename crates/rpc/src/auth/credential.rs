@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 use wolfpack_types::{Fault, Principal, Reason, WolfId};
 
-use super::Authority;
+use super::{Authority, LINK_PREFIX};
 
 /// On whose behalf the broker relays a wolf's call.
 pub(crate) const ON_BEHALF_OF: &str = "wolfpack-on-behalf-of";
@@ -41,6 +41,8 @@ pub(crate) async fn identify(
         // known by, and a wrong one is never made good by the connection.
         return if bearer.starts_with("wp_") {
             authority.api_key(bearer).await
+        } else if bearer.starts_with(LINK_PREFIX) {
+            authority.link(bearer).await
         } else if bearer.split('.').count() == 3 {
             authority.sandbox_token(bearer).await
         } else {
@@ -170,6 +172,9 @@ mod tests {
             who(service("gateway"), &[("authorization", "bearer a.b.c")]).await,
             Ok("sandbox")
         );
+        // This authority takes no links.
+        let link = [("authorization", "Bearer wpl_a.b.c")];
+        assert_eq!(who(service("gateway"), &link).await, Err(Reason::LinkInvalid));
         for odd in ["", "Bearer", "Bearer ", "Basic wp_good", "Bearer something"] {
             assert_eq!(
                 who(service("gateway"), &[("authorization", odd)]).await,

@@ -17,10 +17,11 @@ use wolfpack_proto::registry::v1::{
 use wolfpack_runtime::{BoxError, Context};
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
 
+use super::link::wrong_link;
 use super::revocations::Revocations;
 use super::signing_keys::SigningKeys;
 use super::standing::{ended_boot, wrong_key};
-use super::{Authority, SandboxClaims, Standing, TokenVerifier};
+use super::{Authority, LinkClaims, SandboxClaims, Standing, TokenVerifier};
 use crate::client::RpcChannel;
 use crate::error::from_status;
 
@@ -87,6 +88,19 @@ impl RemoteAuthority {
         })
     }
 
+    /// Waits for the first snapshot of revocations: without it a deleted sandbox
+    /// could get in.
+    async fn synced(&self) -> Result<(), Fault> {
+        if self.revocations.ready(FIRST_SYNC).await {
+            return Ok(());
+        }
+        Err(Fault::new(
+            Reason::DependencyUnavailable,
+            "revocations are not known yet, so the token cannot be checked; try again",
+        )
+        .retry_in(Duration::from_secs(1)))
+    }
+
     async fn introspect(&self, key: &str) -> Result<Answer, Fault> {
         let request = IntrospectRequest { key: key.to_owned() };
         match IdentityServiceClient::new(self.registry.clone()).introspect(request).await {
@@ -139,19 +153,25 @@ impl Authority for RemoteAuthority {
             ));
         };
         let principal = self.verifier.verify(token, &key)?;
-        // Without a first snapshot a deleted sandbox could get in.
-        if !self.revocations.ready(FIRST_SYNC).await {
-            return Err(Fault::new(
-                Reason::DependencyUnavailable,
-                "revocations are not known yet, so the token cannot be checked; try again",
-            )
-            .retry_in(Duration::from_secs(1)));
-        }
+        self.synced().await?;
         match &principal {
             Principal::Sandbox { sandbox, execution, .. }
                 if self.revocations.has_sandbox(sandbox, execution) =>
             {
                 Err(ended_boot())
+            }
+            _ => Ok(principal),
+        }
+    }
+
+    async fn link(&self, link: &str) -> Result<Principal, Fault> {
+        let key_id = LinkClaims::key_id(link)?;
+        let key = self.signing_keys.get(&key_id).await?.ok_or_else(wrong_link)?;
+        let principal = LinkClaims::verify(link, &key)?.principal()?;
+        self.synced().await?;
+        match &principal {
+            Principal::Link { sandbox, .. } if self.revocations.is_deleted(sandbox) => {
+                Err(wrong_link())
             }
             _ => Ok(principal),
         }

@@ -102,6 +102,7 @@ impl Revocations {
         let revoked = match principal {
             Principal::User { key, .. } => self.has_key(key),
             Principal::Sandbox { sandbox, execution, .. } => self.has_sandbox(sandbox, execution),
+            Principal::Link { sandbox, .. } => self.is_deleted(sandbox),
             Principal::Service(_) | Principal::Wolf(_) | Principal::Anonymous => false,
         };
         if revoked {
@@ -112,6 +113,12 @@ impl Revocations {
 
     pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {
         self.known.read().keys.contains_key(key)
+    }
+
+    /// Whether all boots of a sandbox were revoked. A link may outlive what is
+    /// kept here; the sandbox it names is gone then, too.
+    pub(super) fn is_deleted(&self, sandbox: &SandboxId) -> bool {
+        self.known.read().sandboxes.get(sandbox).is_some_and(|boots| boots.all)
     }
 
     pub(super) fn has_sandbox(&self, sandbox: &SandboxId, execution: &ExecutionId) -> bool {
@@ -155,8 +162,10 @@ mod tests {
         revocations.apply(event(first.as_str()));
         assert!(revocations.has_sandbox(&sandbox, &first));
         assert!(!revocations.has_sandbox(&sandbox, &second));
+        assert!(!revocations.is_deleted(&sandbox));
         revocations.apply(event(""));
         assert!(revocations.has_sandbox(&sandbox, &second));
+        assert!(revocations.is_deleted(&sandbox));
         assert!(!revocations.has_sandbox(&SandboxId::new(), &second));
     }
 

@@ -6,10 +6,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wolfpack_types::{ApiKeyId, ExecutionId, Fault, Principal, Reason, SandboxId};
+
+use super::link::wrong_link;
 
 /// The credentials in use. There is one entry per open stream, removed with the
 /// stream, so memory follows the streams of the moment.
@@ -21,8 +25,16 @@ pub struct Standings {
 #[derive(Debug, Default)]
 struct Open {
     keys: HashMap<ApiKeyId, HashMap<u64, CancellationToken>>,
-    sandboxes: HashMap<SandboxId, HashMap<u64, (ExecutionId, CancellationToken)>>,
+    sandboxes: HashMap<SandboxId, HashMap<u64, Waiting>>,
     next: u64,
+}
+
+/// A stream that a sandbox's end ends.
+#[derive(Debug)]
+struct Waiting {
+    /// `None` for one that lives through boots.
+    boot: Option<ExecutionId>,
+    ended: CancellationToken,
 }
 
 /// The credential of one stream's caller, as long as it is good.
@@ -41,6 +53,7 @@ struct Place {
 enum Credential {
     Key(ApiKeyId),
     Sandbox(SandboxId),
+    Link(SandboxId, Instant),
 }
 
 impl Standings {
@@ -59,9 +72,14 @@ impl Standings {
                 Credential::Key(key.clone())
             }
             Principal::Sandbox { sandbox, execution, .. } => {
-                let entry = (execution.clone(), ended.clone());
-                open.sandboxes.entry(sandbox.clone()).or_default().insert(number, entry);
+                let waiting = Waiting { boot: Some(execution.clone()), ended: ended.clone() };
+                open.sandboxes.entry(sandbox.clone()).or_default().insert(number, waiting);
                 Credential::Sandbox(sandbox.clone())
+            }
+            Principal::Link { sandbox, expires, .. } => {
+                let waiting = Waiting { boot: None, ended: ended.clone() };
+                open.sandboxes.entry(sandbox.clone()).or_default().insert(number, waiting);
+                Credential::Link(sandbox.clone(), instant(*expires))
             }
             Principal::Service(_) | Principal::Wolf(_) | Principal::Anonymous => return None,
         };
@@ -86,8 +104,8 @@ impl Standings {
         let ended: Vec<CancellationToken> = waiting
             .into_iter()
             .flat_map(HashMap::values)
-            .filter(|(execution, _)| boot.is_none_or(|boot| boot == execution))
-            .map(|(_, token)| token.clone())
+            .filter(|waiting| boot.is_none_or(|boot| waiting.boot.as_ref() == Some(boot)))
+            .map(|waiting| waiting.ended.clone())
             .collect();
         drop(open);
         for token in ended {
@@ -103,13 +121,22 @@ impl Standings {
 }
 
 impl Standing {
-    /// Resolves once the credential is revoked, to what its caller is told.
-    /// May be dropped at any time.
+    /// Resolves once the credential is revoked, or a link is over, to what its
+    /// caller is told. May be dropped at any time.
     pub async fn revoked(&self) -> Fault {
-        self.0.ended.cancelled().await;
-        match self.0.credential {
-            Credential::Key(_) => wrong_key(),
-            Credential::Sandbox(_) => ended_boot(),
+        match &self.0.credential {
+            Credential::Key(_) => {
+                self.0.ended.cancelled().await;
+                wrong_key()
+            }
+            Credential::Sandbox(_) => {
+                self.0.ended.cancelled().await;
+                ended_boot()
+            }
+            Credential::Link(_, expires) => {
+                let _ = tokio::time::timeout_at(*expires, self.0.ended.cancelled()).await;
+                wrong_link()
+            }
         }
     }
 
@@ -131,7 +158,7 @@ impl Drop for Place {
                     }
                 }
             }
-            Credential::Sandbox(sandbox) => {
+            Credential::Sandbox(sandbox) | Credential::Link(sandbox, _) => {
                 if let Some(waiting) = open.sandboxes.get_mut(sandbox) {
                     waiting.remove(&self.number);
                     if waiting.is_empty() {
@@ -141,6 +168,13 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// A time on the clock of the runtime; one that has passed is now.
+fn instant(time: SystemTime) -> Instant {
+    let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+    // No credential that ends by itself lives that long.
+    Instant::now() + left.min(Duration::from_secs(365 * 24 * 3600))
 }
 
 /// What the caller with a key that does not work is told.
@@ -167,6 +201,35 @@ mod tests {
 
     fn reason(standing: &Standing) -> Option<Reason> {
         standing.revoked().now_or_never().map(|fault| fault.reason)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_ends_with_its_sandbox_or_by_itself_and_not_with_a_boot() {
+        let standings = Arc::new(Standings::default());
+        let sandbox = SandboxId::new();
+        let hour = Duration::from_secs(3600);
+        let link = || {
+            let principal = Principal::Link {
+                sandbox: sandbox.clone(),
+                port: 80,
+                project: ProjectId::new(),
+                creator: UserId::new(),
+                expires: SystemTime::now() + hour,
+            };
+            standings.hold(&principal).unwrap()
+        };
+        let first = link();
+        standings.end_sandbox(&sandbox, Some(&ExecutionId::new()));
+        assert_eq!(reason(&first), None);
+        standings.end_sandbox(&sandbox, None);
+        assert_eq!(reason(&first), Some(Reason::LinkInvalid));
+        let second = link();
+        tokio::time::advance(hour / 2).await;
+        assert_eq!(reason(&second), None);
+        tokio::time::advance(hour).await;
+        assert_eq!(reason(&second), Some(Reason::LinkInvalid));
+        drop((first, second));
+        assert_eq!(standings.len(), 0);
     }
 
     #[test]

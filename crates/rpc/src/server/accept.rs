@@ -196,7 +196,7 @@ impl Acceptor {
         if let PeerIdentity::Known(Principal::Anonymous) = peer {
             return Err(failed(address, &"a certificate cannot name nobody"));
         }
-        let peer = Peer { address: Some(address), identity: peer };
+        let peer = Peer { address: Some(address), encrypted: true, identity: peer };
         Ok((Box::new(stream), peer, Limits { certificate_expires: expires.map(until) }))
     }
 }

@@ -18,6 +18,7 @@ use wolfpack_runtime::Context;
 use super::accept::Source;
 use super::dispatch::Dispatch;
 use super::health::HealthHandle;
+use super::ingress::Ingress;
 use super::io::BoxIo;
 use super::listen::BoundListener;
 use super::profile::Profile;
@@ -40,6 +41,7 @@ pub struct ServerBuilder {
     names: Vec<String>,
     ports: Vec<(Source, Profile)>,
     done: CancellationToken,
+    ingress: Option<Arc<dyn Ingress>>,
 }
 
 impl ServerBuilder {
@@ -57,6 +59,7 @@ impl ServerBuilder {
             names: Vec::new(),
             ports: Vec::new(),
             done: CancellationToken::new(),
+            ingress: None,
         }
     }
 
@@ -148,6 +151,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Hands requests that are for something behind the server to `ingress`,
+    /// before anything of the server sees them.
+    #[must_use]
+    pub fn ingress(mut self, ingress: Arc<dyn Ingress>) -> Self {
+        self.ingress = Some(ingress);
+        self
+    }
+
     /// Adds a listener. There may be several, each with its own limits.
     #[must_use]
     pub fn listen(mut self, listener: BoundListener, profile: Profile) -> Self {
@@ -192,6 +203,7 @@ impl ServerBuilder {
             dispatch: Arc::new(this.dispatch),
             ports: this.ports,
             done: this.done,
+            ingress: this.ingress,
             health,
             fault,
         }

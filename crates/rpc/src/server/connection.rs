@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -19,6 +19,7 @@ use tonic::body::Body;
 use wolfpack_runtime::telemetry::spawn_as;
 
 use super::drain::Drain;
+use super::ingress::Ingress;
 use super::io::{BoxIo, Protocol, Rewound, sniff};
 use super::metrics::Refusal;
 use super::profile::Profile;
@@ -37,6 +38,7 @@ pub(crate) struct Connection {
     pub(crate) table: Arc<Table>,
     pub(crate) served: Arc<dyn Fn(&str) -> bool + Send + Sync>,
     pub(crate) has_fallback: bool,
+    pub(crate) ingress: Option<Arc<dyn Ingress>>,
     pub(crate) stack: Next,
     pub(crate) drain: Drain,
     pub(crate) dispatch: tracing::Dispatch,
@@ -97,6 +99,9 @@ impl Connection {
             .max_pending_accept_reset_streams(profile.pending_reset_streams)
             .keep_alive_interval(profile.keepalive_interval)
             .keep_alive_timeout(profile.keepalive_timeout);
+        if self.ingress.is_some() {
+            builder.enable_connect_protocol();
+        }
         let service = self.service(peer);
         let mut connection = Box::pin(
             builder.serve_connection(TokioIo::new(Coalesce::new(io)), service_fn(service)),
@@ -144,7 +149,16 @@ impl Connection {
     fn service(self: &Arc<Self>, peer: Peer) -> impl Fn(Request<Incoming>) -> Service + use<> {
         let this = Arc::clone(self);
         let peer = Arc::new(peer);
-        move |request| {
+        move |mut request| {
+            if let Some(ingress) = &this.ingress {
+                request = match ingress.take(request, &peer) {
+                    Ok(answer) => return Service(answer),
+                    Err(own) => own,
+                };
+                if request.method() == Method::CONNECT {
+                    return Service(Box::pin(async { no_connect() }));
+                }
+            }
             let mut request = whole(request);
             let route = Route::find(&request, &this.table, this.has_fallback, &*this.served);
             request.extensions_mut().insert(route);
@@ -152,6 +166,13 @@ impl Connection {
             Service(this.stack.handle(request))
         }
     }
+}
+
+/// Nothing of ours is behind a CONNECT, and a good answer would open a tunnel.
+fn no_connect() -> http::Response<Body> {
+    let mut response = http::Response::new(Body::empty());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 /// A call that cannot fail but by its response.

@@ -26,6 +26,7 @@ mod connection;
 mod dispatch;
 mod drain;
 mod health;
+mod ingress;
 mod io;
 pub(crate) mod layers;
 mod listen;
@@ -42,7 +43,9 @@ mod whole;
 
 pub use builder::ServerBuilder;
 pub use health::HealthHandle;
+pub use ingress::Ingress;
 pub(crate) use io::BoxIo;
+pub use layers::trace::request_id;
 pub use listen::{BoundListener, ListenConfig, ListenError};
 pub(crate) use metrics::code_name;
 pub use profile::{Profile, RateLimit};

@@ -14,6 +14,7 @@ use super::connection::Connection;
 use super::dispatch::Dispatch;
 use super::drain::Drain;
 use super::health::HealthHandle;
+use super::ingress::Ingress;
 use super::layers::rate_limit::Limiter;
 use super::metrics::Metrics;
 use super::profile::Profile;
@@ -36,6 +37,7 @@ pub struct Server {
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) ports: Vec<(Source, Profile)>,
     pub(super) done: CancellationToken,
+    pub(super) ingress: Option<Arc<dyn Ingress>>,
     pub(super) health: HealthHandle,
     pub(super) fault: Option<ReflectionError>,
 }
@@ -97,6 +99,7 @@ impl Server {
             let dispatch = Arc::clone(&self.dispatch);
             let connection = Arc::new(Connection {
                 table: Arc::clone(&self.table),
+                ingress: self.ingress.clone(),
                 has_fallback: dispatch.fallback.is_some(),
                 stack: assemble(&shared, Arc::new(Arc::clone(&dispatch))),
                 served: Arc::new(move |path| dispatch.serves(path)),

@@ -33,6 +33,8 @@ pub(crate) struct Shared {
 pub struct Peer {
     /// Its address; `None` where it came through a tunnel or a local socket.
     pub address: Option<SocketAddr>,
+    /// Whether TLS protects the connection.
+    pub encrypted: bool,
     pub(crate) identity: PeerIdentity,
 }
 
@@ -40,13 +42,13 @@ impl Peer {
     /// A peer that something else has authenticated, such as a tunnel.
     #[must_use]
     pub fn authenticated(principal: Principal) -> Self {
-        Self { address: None, identity: PeerIdentity::Known(principal) }
+        Self { address: None, encrypted: false, identity: PeerIdentity::Known(principal) }
     }
 
     /// A peer that nothing is known of.
     #[must_use]
     pub fn unknown(address: Option<SocketAddr>) -> Self {
-        Self { address, identity: PeerIdentity::Unknown }
+        Self { address, encrypted: false, identity: PeerIdentity::Unknown }
     }
 
     /// Whom the connection itself proves, certificate or tunnel.

@@ -12,6 +12,7 @@ use wolfpack_types::{Code, Fault};
 pub(crate) struct HttpError {
     fault: Fault,
     status: StatusCode,
+    request_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -24,6 +25,8 @@ struct Body<'a> {
     resource: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     violations: Vec<Violation<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -37,11 +40,17 @@ impl HttpError {
         self.status = status;
         self
     }
+
+    /// Says by which id the log has it.
+    pub(crate) fn with_request_id(mut self, id: &str) -> Self {
+        self.request_id = Some(id.to_owned());
+        self
+    }
 }
 
 impl From<Fault> for HttpError {
     fn from(fault: Fault) -> Self {
-        Self { status: status(fault.reason.code()), fault }
+        Self { status: status(fault.reason.code()), fault, request_id: None }
     }
 }
 
@@ -61,6 +70,7 @@ impl IntoResponse for HttpError {
                     description: &violation.description,
                 })
                 .collect(),
+            request_id: self.request_id.as_deref(),
         };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -75,7 +85,7 @@ impl IntoResponse for HttpError {
 }
 
 /// The HTTP status of a code, as google.rpc.Code maps them.
-fn status(code: Code) -> StatusCode {
+pub(crate) fn status(code: Code) -> StatusCode {
     match code {
         Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => {
             StatusCode::BAD_REQUEST

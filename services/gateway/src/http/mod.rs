@@ -1,6 +1,6 @@
 //! What is plain HTTP: for curl, probes and scrapers.
 
-mod error;
+pub(crate) mod error;
 pub mod metrics_page;
 mod screenshot;
 

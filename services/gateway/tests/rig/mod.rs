@@ -1,6 +1,7 @@
 //! A gateway as a whole, before services that are fakes.
 
 mod ca;
+mod sandboxes;
 mod upstreams;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use wolfpack_gateway::config::IngressConfig;
 use wolfpack_gateway::health::HealthBoard;
 use wolfpack_gateway::{Addresses, App, Config};
 use wolfpack_rpc::client::{PeerConfig, RpcChannel};
@@ -15,7 +17,8 @@ use wolfpack_rpc::tls::ClientTls;
 use wolfpack_runtime::{Context, Telemetry};
 
 pub use ca::TestCa;
-pub use upstreams::{KEY, Seen, Upstreams};
+pub use sandboxes::{Sandboxes, link};
+pub use upstreams::{KEY, OTHER_KEY, Seen, Upstreams};
 
 pub struct Rig {
     pub ca: TestCa,
@@ -26,11 +29,18 @@ pub struct Rig {
 
 impl Rig {
     pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let ca = TestCa::new();
         let upstreams = Upstreams::start(&ca).await;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let peer = |name: &str| PeerConfig::at(format!("https://{}", upstreams.0[name].address));
-        let config = Config {
+        let ingress =
+            IngressConfig { domains: vec!["localhost".to_owned()], ..IngressConfig::default() };
+        let mut config = Config {
+            ingress,
             listen: any,
             plaintext: Some(any),
             metrics: Some(any),
@@ -44,6 +54,7 @@ impl Rig {
             drain: Duration::from_secs(2),
             ..Config::default()
         };
+        change(&mut config);
         let gateway = Context::quiet("gateway");
         let extra = vec![Telemetry::disabled("elsewhere")];
         extra[0].meter().u64_counter("elsewhere_things").build().add(3, &[]);
@@ -53,6 +64,11 @@ impl Rig {
         let rig = Self { ca, upstreams, addresses, health };
         rig.until("the gateway serves", || rig.health.is_serving()).await;
         rig
+    }
+
+    /// What is behind the broker.
+    pub fn sandboxes(&self) -> &Sandboxes {
+        &self.upstreams.0["tunnel-broker"].sandboxes
     }
 
     pub fn seen(&self, name: &str) -> &Seen {

@@ -30,9 +30,11 @@ use wolfpack_rpc::server::{ListenConfig, Profile, Server};
 use wolfpack_runtime::Context;
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
 
-use super::TestCa;
+use super::{Sandboxes, TestCa};
 
 pub const KEY: &str = "wp_good";
+/// Of another project, to which no sandbox belongs.
+pub const OTHER_KEY: &str = "wp_other";
 
 const fn row(method: &'static str, allow: Allow, kind: RpcKind) -> PolicyRow {
     PolicyRow { method, allow, kind }
@@ -40,12 +42,14 @@ const fn row(method: &'static str, allow: Allow, kind: RpcKind) -> PolicyRow {
 
 const USERS: Allow = Allow { users: Some(Role::Viewer), services: &["gateway"], ..Allow::NOBODY };
 
+const DIALERS: Allow = Allow { links: true, ..USERS };
+
 const POLICY: &[PolicyRow] = &[
     // The gateway itself is let in too: what has no credential must not get here.
     row("/wolfpack.sandbox.v1.DesktopService/GetScreenshot", USERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/GetClipboard", USERS, RpcKind::Unary),
     row("/wolfpack.sandbox.v1.DesktopService/SetClipboard", USERS, RpcKind::Unary),
-    row("/wolfpack.tunnel.v1.DialService/Dial", USERS, RpcKind::Stream),
+    row("/wolfpack.tunnel.v1.DialService/Dial", DIALERS, RpcKind::Stream),
     row("/wolfpack.registry.v1.IdentityService/JoinWolf", Allow::ANYONE, RpcKind::Unary),
 ];
 
@@ -86,11 +90,11 @@ struct Keys;
 #[tonic::async_trait]
 impl Authority for Keys {
     async fn api_key(&self, key: &str) -> Result<Principal, Fault> {
-        if key != KEY {
+        if key != KEY && key != OTHER_KEY {
             return Err(Fault::new(Reason::ApiKeyInvalid, "the api key is unknown"));
         }
         Ok(Principal::User {
-            user: UserId::parse("ada").unwrap(),
+            user: UserId::parse(if key == KEY { "ada" } else { "eve" }).unwrap(),
             key: ApiKeyId::new(),
             project: ProjectId::new(),
             role: Role::Viewer,
@@ -99,6 +103,9 @@ impl Authority for Keys {
     }
     async fn sandbox_token(&self, _: &str) -> Result<Principal, Fault> {
         Err(Fault::new(Reason::SandboxTokenInvalid, "the token is unknown"))
+    }
+    async fn link(&self, link: &str) -> Result<Principal, Fault> {
+        super::sandboxes::verify(link)
     }
 }
 
@@ -151,7 +158,7 @@ impl DesktopService for Desktops {
 }
 
 #[derive(Clone)]
-struct Dials(Seen);
+struct Dials(Seen, Sandboxes);
 
 /// Counts a stream that ends without its end.
 struct Alive {
@@ -178,7 +185,17 @@ impl DialService for Dials {
         request: Request<Streaming<DialRequest>>,
     ) -> Result<Response<Self::DialStream>, Status> {
         self.0.note(&request);
+        let principal = caller(&request).principal;
         let mut frames = request.into_inner();
+        let first = frames.message().await?;
+        if let Some(DialRequest { frame: Some(dial_request::Frame::Open(open)) }) = &first
+            && open.target.starts_with("tcp:")
+        {
+            let stream = self.1.dial(&principal, open, frames).await;
+            return stream.map(Response::new).map_err(to_status);
+        }
+        let first = futures::stream::iter(first.map(Ok));
+        let mut frames = Box::pin(first.chain(frames));
         let alive = Alive { seen: self.0.clone(), over: false };
         let (sender, receiver) = mpsc::channel(1);
         tokio::spawn(async move {
@@ -186,7 +203,7 @@ impl DialService for Dials {
             let mut alive = alive;
             let mut count = 0;
             loop {
-                let answer = match frames.message().await {
+                let answer = match frames.next().await.transpose() {
                     Ok(Some(DialRequest { frame: Some(dial_request::Frame::Data(data)) })) => {
                         count += 1;
                         Ok(data)
@@ -221,6 +238,7 @@ pub struct Upstream {
     pub context: Context,
     pub address: SocketAddr,
     pub seen: Seen,
+    pub sandboxes: Sandboxes,
 }
 
 impl Upstream {
@@ -229,13 +247,16 @@ impl Upstream {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = ListenConfig::mutual(any, ca.service(name)).bind().await.unwrap();
         let address = listener.local_addr();
-        let seen = Seen::new();
+        let (seen, sandboxes) = (Seen::new(), Sandboxes::default());
         let mut builder = Server::builder(&context, POLICY, Arc::new(Keys));
         builder = match name {
             "sandbox-manager" => {
                 builder.add_service(DesktopServiceServer::new(Desktops(seen.clone())))
             }
-            "tunnel-broker" => builder.add_service(DialServiceServer::new(Dials(seen.clone()))),
+            "tunnel-broker" => {
+                let dials = Dials(seen.clone(), sandboxes.clone());
+                builder.add_service(DialServiceServer::new(dials))
+            }
             "registry" => builder.add_raw(
                 "/wolfpack.registry.v1.IdentityService/JoinWolf",
                 service_fn(|request: http::Request<Body>| async {
@@ -255,7 +276,7 @@ impl Upstream {
         let health = server.health();
         context.supervisor.spawn_essential(name, server.serve());
         health.serving().await;
-        Self { context, address, seen }
+        Self { context, address, seen, sandboxes }
     }
 }
 

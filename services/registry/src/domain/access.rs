@@ -74,7 +74,7 @@ pub fn sees_wolf(caller: &Principal, wolf: &WolfId, project: Option<&ProjectId>)
         Principal::User { project: own, .. } => project.is_none_or(|project| project == own),
         Principal::Service(_) => true,
         Principal::Wolf(own) => own == wolf,
-        Principal::Sandbox { .. } | Principal::Anonymous => false,
+        Principal::Sandbox { .. } | Principal::Link { .. } | Principal::Anonymous => false,
     }
 }
 
@@ -107,6 +107,7 @@ impl Actor {
             Principal::Service(_)
             | Principal::Wolf(_)
             | Principal::Sandbox { .. }
+            | Principal::Link { .. }
             | Principal::Anonymous => Err(Fault::new(
                 Reason::CallerForbidden,
                 "only users with an API key may do this; call with a key",

@@ -7,12 +7,12 @@ use wolfpack_proto::registry::v1::{
     CreateProjectRequest, CreateProjectResponse, CreateUserRequest, CreateUserResponse,
     GetSigningKeysRequest, GetSigningKeysResponse, IntrospectRequest, IntrospectResponse,
     JoinWolfRequest, JoinWolfResponse, ListApiKeysRequest, ListApiKeysResponse,
-    ListProjectsRequest, ListProjectsResponse, MintSandboxTokenRequest, MintSandboxTokenResponse,
-    RefreshSandboxTokenRequest, RefreshSandboxTokenResponse, RenewWolfCertificateRequest,
-    RenewWolfCertificateResponse, RevokeApiKeyRequest, RevokeApiKeyResponse,
-    RevokeSandboxTokensRequest, RevokeSandboxTokensResponse, SetProjectMemberRequest,
-    SetProjectMemberResponse, WatchRevocationsRequest, WatchRevocationsResponse, WhoAmIRequest,
-    WhoAmIResponse,
+    ListProjectsRequest, ListProjectsResponse, MintLinkRequest, MintLinkResponse,
+    MintSandboxTokenRequest, MintSandboxTokenResponse, RefreshSandboxTokenRequest,
+    RefreshSandboxTokenResponse, RenewWolfCertificateRequest, RenewWolfCertificateResponse,
+    RevokeApiKeyRequest, RevokeApiKeyResponse, RevokeSandboxTokensRequest,
+    RevokeSandboxTokensResponse, SetProjectMemberRequest, SetProjectMemberResponse,
+    WatchRevocationsRequest, WatchRevocationsResponse, WhoAmIRequest, WhoAmIResponse,
 };
 use wolfpack_rpc::error::to_status;
 use wolfpack_rpc::request::{caller, checked};
@@ -125,6 +125,13 @@ impl IdentityService for IdentityHandler {
         request: Request<RefreshSandboxTokenRequest>,
     ) -> Result<Response<RefreshSandboxTokenResponse>, Status> {
         hand_on!(self.refresh_sandbox_token(request), nothing to check)
+    }
+
+    async fn mint_link(
+        &self,
+        request: Request<MintLinkRequest>,
+    ) -> Result<Response<MintLinkResponse>, Status> {
+        hand_on!(self.mint_link(request))
     }
 
     async fn revoke_sandbox_tokens(

@@ -1,15 +1,19 @@
-//! Sandbox tokens and revocations.
+//! Sandbox tokens, links and revocations.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use wolfpack_proto::registry::v1::{
-    MintSandboxTokenRequest, MintSandboxTokenResponse, RefreshSandboxTokenRequest,
-    RefreshSandboxTokenResponse, RevokeSandboxTokensRequest, RevokeSandboxTokensResponse,
-    RevokedSandbox, WatchRevocationsResponse, watch_revocations_response,
+    MintLinkRequest, MintLinkResponse, MintSandboxTokenRequest, MintSandboxTokenResponse,
+    RefreshSandboxTokenRequest, RefreshSandboxTokenResponse, RevokeSandboxTokensRequest,
+    RevokeSandboxTokensResponse, RevokedSandbox, WatchRevocationsResponse,
+    watch_revocations_response,
 };
 use wolfpack_proto::types::v1::WatchBookmark;
 use wolfpack_rpc::request::Caller;
-use wolfpack_types::{ApiKeyId, ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId};
+use wolfpack_types::{
+    ApiKeyId, ExecutionId, Fault, Principal, ProjectId, Reason, SandboxId, UserId,
+};
 
 use super::Registry;
 use crate::store::RevocationRow;
@@ -26,6 +30,22 @@ impl Registry {
         let execution = ExecutionId::parse(&message.execution_id)?;
         let signed = self.tokens.sign(&sandbox, &project, &execution).await?;
         Ok(MintSandboxTokenResponse { token: signed.token, expire_time: Some(signed.expire_time) })
+    }
+
+    pub(super) async fn mint_link(
+        &self,
+        _: &Caller,
+        message: MintLinkRequest,
+    ) -> Result<MintLinkResponse, Fault> {
+        let sandbox = SandboxId::from_name(&message.sandbox)?;
+        let project = ProjectId::from_name(&message.project)?;
+        let creator = UserId::from_name(&message.creator)?;
+        let odd = || Fault::new(Reason::RequestInvalid, "the port or the life of the link is none");
+        let port = u16::try_from(message.port).map_err(|_| odd())?;
+        let life = message.life.and_then(|life| Duration::try_from(life).ok()).ok_or_else(odd)?;
+        let signed = self.tokens.sign_link(&sandbox, port, &project, &creator, life).await?;
+        tracing::info!(audit = "link.minted", %sandbox, port, %creator, %project, "a link was made");
+        Ok(MintLinkResponse { token: signed.token, expire_time: Some(signed.expire_time) })
     }
 
     pub(super) async fn refresh_sandbox_token(

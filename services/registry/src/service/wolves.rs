@@ -117,7 +117,9 @@ impl Registry {
             }
             Principal::Wolf(wolf) => (WolfScope::One(wolf.clone()), wolf.name()),
             Principal::Service(name) => (WolfScope::All, name.clone()),
-            Principal::Sandbox { .. } | Principal::Anonymous => return Err(forbidden()),
+            Principal::Sandbox { .. } | Principal::Link { .. } | Principal::Anonymous => {
+                return Err(forbidden());
+            }
         };
         let scope_name = format!("ListWolves {who}");
         let page = PageRequest::new(message.page_size, &message.page_token, scope_name)?;
@@ -157,6 +159,7 @@ fn shown(caller: &Principal, wolf: Wolf) -> Wolf {
         Principal::User { .. }
         | Principal::Wolf(_)
         | Principal::Sandbox { .. }
+        | Principal::Link { .. }
         | Principal::Anonymous => Wolf { images: None, ..wolf },
     }
 }
@@ -192,6 +195,7 @@ pub(super) fn wolf_of(caller: &Caller) -> Result<WolfId, Fault> {
         Principal::User { .. }
         | Principal::Service(_)
         | Principal::Sandbox { .. }
+        | Principal::Link { .. }
         | Principal::Anonymous => Err(forbidden()),
     }
 }

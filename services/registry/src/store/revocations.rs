@@ -72,6 +72,12 @@ impl Database {
         Ok(row.is_some())
     }
 
+    /// Whether the tokens of all boots of a sandbox are void.
+    pub(crate) async fn is_sandbox_deleted(&self, sandbox: &SandboxId) -> Result<bool> {
+        let all = Revoked::Sandbox(sandbox.clone(), None).row_id();
+        Ok(revocation::Entity::find_by_id(all).one(self.conn()).await?.is_some())
+    }
+
     /// What was revoked after a revision, oldest first.
     pub(crate) async fn revocations_after(&self, revision: i64) -> Result<Vec<revocation::Model>> {
         Ok(revocation::Entity::find()

@@ -1,4 +1,4 @@
-//! The keys that sign sandbox tokens, shared by all replicas. The private half
+//! The keys that sign sandbox tokens and links, shared by all replicas. The private half
 //! is sealed (ChaCha20-Poly1305) under a key derived from the pepper, so the
 //! database alone signs nothing.
 
@@ -9,7 +9,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sea_orm::{
     ActiveModelTrait as _, ActiveValue::Set, EntityTrait as _, ModelTrait as _, QueryOrder as _,
 };
-use wolfpack_rpc::auth::MAX_TOKEN_LIFE;
+use wolfpack_rpc::auth::MAX_LINK_LIFE;
 use wolfpack_types::Fault;
 use zeroize::Zeroizing;
 
@@ -18,8 +18,8 @@ use super::{Database, Result, Transaction};
 use crate::domain::pepper::Pepper;
 use crate::domain::time::Micros;
 
-/// A replaced key verifies for as long as a token that it signed may live.
-const KEPT: Duration = MAX_TOKEN_LIFE.saturating_add(Duration::from_secs(3600));
+/// A replaced key verifies for as long as what it signed may live, links longest.
+const KEPT: Duration = MAX_LINK_LIFE.saturating_add(Duration::from_secs(3600));
 const SEAL: &str = "wolfpack registry: sandbox token signing keys v1";
 
 /// A signing key, opened.

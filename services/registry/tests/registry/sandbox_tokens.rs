@@ -1,7 +1,7 @@
 //! The tokens that sandboxes are known by.
 
 use wolfpack_proto::registry::v1::{
-    GetSigningKeysRequest, MintSandboxTokenRequest, RefreshSandboxTokenRequest,
+    GetSigningKeysRequest, MintLinkRequest, MintSandboxTokenRequest, RefreshSandboxTokenRequest,
     RevokeSandboxTokensRequest,
 };
 use wolfpack_rpc::{Authority as _, RemoteAuthority, SandboxClaims};
@@ -108,6 +108,55 @@ async fn only_the_manager_mints_and_only_our_keys_count() {
         let damaged = String::from_utf8(damaged).unwrap();
         assert_eq!(refresh(&fleet, &damaged).await, Err(Reason::SandboxTokenInvalid));
         assert_eq!(refresh(&fleet, "a.b.c").await, Err(Reason::SandboxTokenInvalid));
+        fleet
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_opens_its_port_until_its_sandbox_is_deleted() {
+    each(|fleet| async move {
+        let sandbox = SandboxId::new();
+        let ask = |port, seconds| MintLinkRequest {
+            sandbox: sandbox.name(),
+            port,
+            project: fleet.admin.project.name(),
+            creator: fleet.admin.user.name(),
+            life: Some(prost_types::Duration { seconds, nanos: 0 }),
+        };
+        let mut manager = Identity::new(fleet.service("sandbox-manager"));
+        let minted = manager.mint_link(ask(8080, 3600)).await.unwrap().into_inner();
+        let broker = RemoteAuthority::new(fleet.service("tunnel-broker"), &fleet.context);
+        let Principal::Link { sandbox: id, port, project, creator, .. } =
+            broker.link(&minted.token).await.unwrap()
+        else {
+            panic!("another principal")
+        };
+        assert_eq!((&id, port), (&sandbox, 8080));
+        assert_eq!((&project, &creator), (&fleet.admin.project, &fleet.admin.user));
+        let principal = broker.link(&minted.token).await.unwrap();
+        let standing = wolfpack_rpc::Authority::standing(&*broker, &principal).unwrap();
+        // It is no token of a sandbox, and opens no rpc of the registry.
+        assert!(broker.sandbox_token(&minted.token).await.is_err());
+        assert_eq!(refresh(&fleet, &minted.token).await, Err(Reason::LinkInvalid));
+
+        for (port, seconds) in [(0, 3600), (65_536, 3600), (80, 59), (80, 604_801)] {
+            let refused = manager.mint_link(ask(port, seconds)).await.unwrap_err();
+            assert_eq!(reason(&refused), Reason::RequestInvalid, "{port} {seconds}");
+        }
+        for other in ["scheduler", "tunnel-broker", "gateway"] {
+            let mut other = Identity::new(fleet.service(other));
+            assert!(other.mint_link(ask(80, 3600)).await.is_err());
+        }
+        // A boot's end is not the sandbox's.
+        revoke(&fleet, &sandbox, "boot").await;
+        assert!(broker.link(&minted.token).await.is_ok());
+        revoke(&fleet, &sandbox, "").await;
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(20), standing.revoked());
+        assert_eq!(ended.await.expect("what is open ends").reason, Reason::LinkInvalid);
+        assert_eq!(broker.link(&minted.token).await.unwrap_err().reason, Reason::LinkInvalid);
+        let refused = manager.mint_link(ask(80, 3600)).await.unwrap_err();
+        assert_eq!(reason(&refused), Reason::SandboxTokenRevoked);
         fleet
     })
     .await;

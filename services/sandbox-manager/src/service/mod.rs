@@ -8,12 +8,13 @@ mod exec;
 mod images;
 mod io;
 mod logs;
+mod ports;
 mod sandboxes;
 mod tunnel_checks;
 mod watch;
 mod wolves;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tonic::Status;
@@ -41,6 +42,8 @@ pub(crate) struct Parts {
     /// This replica, as an owner of rows, and for how long at a time.
     pub(crate) holder: String,
     pub(crate) lease: Duration,
+    /// Where browsers find the ports of sandboxes, once that is known.
+    pub(crate) ingress_url: OnceLock<String>,
 }
 
 /// The handlers of all services; cheap to clone.
@@ -52,6 +55,11 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(parts: Parts) -> Self {
         Self { parts: Arc::new(parts) }
+    }
+
+    /// Says where browsers find the ports of sandboxes, unless that is known.
+    pub(crate) fn set_ingress_url(&self, url: String) {
+        let _ = self.parts.ingress_url.set(url);
     }
 
     /// A sandbox of the caller's project.

@@ -14,6 +14,36 @@ fn exec(name: &str) -> ExecRequest {
     ExecRequest { frame: Some(exec_request::Frame::Start(start)) }
 }
 
+fn link(name: &str) -> CreateLinkRequest {
+    CreateLinkRequest { sandbox: name.to_owned(), port: 8080, life: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_is_for_who_may_go_in_and_names_port_project_and_maker() {
+    on_each_engine(1, |_, manager| async move {
+        let mut owner = manager.owner();
+        let name = owner.running("mine").await.name;
+        let made = owner.ports.create_link(link(&name)).await.unwrap().into_inner();
+        let id = name.strip_prefix("sandboxes/").unwrap();
+        let token = format!("wpl_ {name} 8080 projects/a users/ada 3600");
+        assert_eq!(made.token, token);
+        assert_eq!(made.url, format!("http://8080--{id}.localhost:1/?wp_link={token}"));
+        let hours = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let longer = CreateLinkRequest { life: hours(604_800), ..link(&name) };
+        let made = owner.ports.create_link(longer).await.unwrap().into_inner();
+        assert!(made.token.ends_with(" 604800"), "{}", made.token);
+        for (port, life) in [(0, None), (65_536, None), (80, hours(604_801)), (80, hours(59))] {
+            let request = CreateLinkRequest { port, life, ..link(&name) };
+            let refused = owner.ports.create_link(request).await.unwrap_err();
+            assert_eq!(reason(&refused), Reason::RequestInvalid, "{port} {life:?}");
+        }
+        owner.delete(&name).await;
+        let refused = owner.ports.create_link(link(&name)).await.unwrap_err();
+        assert_eq!(reason(&refused), Reason::SandboxNotRunning);
+    })
+    .await;
+}
+
 /// Every rpc that names a sandbox, delete last.
 async fn each_rpc(client: &mut Client, name: &str) -> Vec<(&'static str, Result<(), Status>)> {
     let sandbox = name.to_owned();
@@ -49,6 +79,7 @@ async fn each_rpc(client: &mut Client, name: &str) -> Vec<(&'static str, Result<
                 .await
                 .map(drop),
         ),
+        ("CreateLink", client.ports.create_link(link(name)).await.map(drop)),
         (
             "DeleteSandbox",
             client
@@ -115,7 +146,7 @@ async fn only_admins_act_in_a_sandbox_that_shares_its_wolfs_engine() {
         admin.until(&name, SandboxState::Running).await;
         for (rpc, answer) in each_rpc(&mut manager.owner(), &name).await {
             match rpc {
-                "Exec" | "GetScreenshot" | "GetClipboard" | "SetClipboard" => {
+                "Exec" | "GetScreenshot" | "GetClipboard" | "SetClipboard" | "CreateLink" => {
                     assert_eq!(reason(&answer.unwrap_err()), Reason::RoleTooLow, "{rpc}");
                 }
                 _ => answer.unwrap(),
@@ -137,7 +168,9 @@ async fn what_does_not_run_cannot_be_used() {
         let name = owner.create("").await.name;
         for (rpc, answer) in each_rpc(&mut owner, &name).await {
             match rpc {
-                "GetSandbox" | "WatchSandboxes" | "DeleteSandbox" => answer.unwrap(),
+                "GetSandbox" | "WatchSandboxes" | "CreateLink" | "DeleteSandbox" => {
+                    answer.unwrap();
+                }
                 _ => assert_eq!(reason(&answer.unwrap_err()), Reason::SandboxNotRunning, "{rpc}"),
             }
         }

@@ -15,6 +15,7 @@ use wolfpack_proto::sandbox::v1::container_service_client::ContainerServiceClien
 use wolfpack_proto::sandbox::v1::desktop_service_client::DesktopServiceClient;
 use wolfpack_proto::sandbox::v1::doctor_service_client::DoctorServiceClient;
 use wolfpack_proto::sandbox::v1::image_service_client::ImageServiceClient;
+use wolfpack_proto::sandbox::v1::port_service_client::PortServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::sandbox::v1::*;
@@ -50,6 +51,7 @@ pub(crate) fn config(world: &World, database: &DatabaseConfig) -> Config {
         scheduler: peer.clone(),
         tunnel_broker: peer,
         database: database.clone(),
+        ingress_url: Some("http://*.localhost:1".to_owned()),
         ..Config::default()
     };
     let reconcile = &mut config.reconcile;
@@ -118,6 +120,7 @@ impl Manager {
             desktop: DesktopServiceClient::new(with_key(channel.clone())),
             images: ImageServiceClient::new(with_key(channel.clone())),
             doctor: DoctorServiceClient::new(with_key(channel.clone())),
+            ports: PortServiceClient::new(with_key(channel.clone())),
             containers: ContainerServiceClient::new(with_key(channel)),
         }
     }
@@ -171,6 +174,7 @@ pub(crate) struct Client {
     pub(crate) images: ImageServiceClient<WithKey>,
     pub(crate) doctor: DoctorServiceClient<WithKey>,
     pub(crate) containers: ContainerServiceClient<WithKey>,
+    pub(crate) ports: PortServiceClient<WithKey>,
 }
 
 pub(crate) fn create_request(display_name: &str) -> CreateSandboxRequest {

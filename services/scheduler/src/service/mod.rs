@@ -54,6 +54,7 @@ fn tenant(caller: &Caller) -> Result<Tenant, Status> {
         Principal::User { .. }
         | Principal::Wolf(_)
         | Principal::Sandbox { .. }
+        | Principal::Link { .. }
         | Principal::Anonymous => Ok(Tenant::Project(caller.project()?.clone())),
     }
 }

@@ -92,6 +92,15 @@ pub fn may_dial(
                 Endpoint::Wolf(_) | Endpoint::Sandbox(_) => Ok(()),
             }
         }
+        Principal::Link { sandbox, port, project, .. } => {
+            let its_own = matches!(endpoint, Endpoint::Sandbox(id) if id == sandbox)
+                && matches!(owner, Owner::Project(own) if own == project);
+            match its_own {
+                true if target.tcp_port().is_some_and(|own| own.get() == *port) => Ok(()),
+                true => forbidden(format!("{target} is not what this link opens")),
+                false => Err(not_found(endpoint)),
+            }
+        }
         Principal::Wolf(_) | Principal::Sandbox { .. } | Principal::Anonymous => {
             Err(not_found(endpoint))
         }
@@ -292,6 +301,38 @@ mod tests {
                 assert_eq!(refused, Err(Reason::TargetForbidden), "{target} {owner:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_link_opens_its_port_and_nothing_else() {
+        let (own, other) = (ProjectId::new(), ProjectId::new());
+        let (id, another) = (SandboxId::new(), SandboxId::new());
+        let link = |project: &ProjectId| Principal::Link {
+            sandbox: id.clone(),
+            port: 8080,
+            project: project.clone(),
+            creator: UserId::new(),
+            expires: std::time::SystemTime::now(),
+        };
+        let owner = Owner::Project(own.clone());
+        let sandbox = Endpoint::Sandbox(id.clone());
+        assert_eq!(reason(&link(&own), &sandbox, &owner, "tcp:8080"), Ok(()));
+        for target in ["tcp:8081", "tcp:808", "tcp:08080", "agent", "desktop"] {
+            let refused = reason(&link(&own), &sandbox, &owner, target);
+            assert_eq!(refused, Err(Reason::TargetForbidden), "{target}");
+        }
+        let wolf = Endpoint::Wolf(WolfId::parse(id.as_str()).unwrap());
+        for (project, endpoint, owner) in [
+            (&own, &Endpoint::Sandbox(another), &owner),
+            (&own, &wolf, &owner),
+            (&own, &wolf, &Owner::Shared),
+            (&own, &sandbox, &Owner::Unknown),
+            (&other, &sandbox, &owner),
+        ] {
+            let refused = reason(&link(project), endpoint, owner, "tcp:8080");
+            assert_eq!(refused, Err(Reason::EndpointNotFound), "{endpoint} {owner:?}");
+        }
+        assert!(!may_see(&link(&own), &owner));
     }
 
     proptest! {

@@ -20,7 +20,9 @@ use crate::support::{
 };
 
 /// A port of the broker's that leads to `port` of an endpoint.
-fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketAddr {
+async fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketAddr {
+    // It follows once it runs.
+    fleet.registry.followed().await;
     let spec = ExposureSpec {
         id: ExposureId::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -32,10 +34,16 @@ fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketA
     fleet.running.exposures.open(spec).unwrap().address
 }
 
+/// Says whose a wolf is, once no snapshot can say otherwise.
+async fn belongs(fleet: &Fleet, wolf: &WolfId, owner: Owner) {
+    fleet.registry.followed().await;
+    fleet.running.broker.set_owner(wolf, Some(owner));
+}
+
 async fn exposed(tcp: SocketAddr) -> (Fleet, SocketAddr) {
     let fleet = Fleet::start().await;
     let endpoint = fleet.wolf_to(tcp).await;
-    let address = expose(&fleet, &endpoint, ExposureLimits::default());
+    let address = expose(&fleet, &endpoint, ExposureLimits::default()).await;
     (fleet, address)
 }
 
@@ -59,7 +67,7 @@ async fn half_close_is_exact_both_ways() {
 async fn bytes_that_came_before_the_target_was_reached_are_not_lost() {
     let fleet = Fleet::start().await;
     let wolf = WolfId::new();
-    let address = expose(&fleet, &Endpoint::Wolf(wolf.clone()), ExposureLimits::default());
+    let address = expose(&fleet, &Endpoint::Wolf(wolf.clone()), ExposureLimits::default()).await;
     let mut socket = TcpStream::connect(address).await.unwrap();
     // More than travels with a dial; the wolf comes only now.
     let sent = pattern(100_000);
@@ -118,7 +126,7 @@ async fn what_is_over_a_bound_is_reset_and_the_rest_is_served() {
     let fleet = Fleet::start().await;
     let endpoint = fleet.wolf_to(echo().await).await;
     let limits = ExposureLimits { max_connections: 2, ..ExposureLimits::default() };
-    let address = expose(&fleet, &endpoint, limits);
+    let address = expose(&fleet, &endpoint, limits).await;
     let mut held = Vec::new();
     for _ in 0..2 {
         let mut socket = TcpStream::connect(address).await.unwrap();
@@ -174,7 +182,7 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     let mut builder = fleet.wolf(&wolf);
     builder.dial_target("wolf-api", std::sync::Arc::new(Tcp(echo().await)));
     attached(&builder.start(&fleet.context.supervisor)).await;
-    fleet.running.broker.set_owner(&wolf, Some(Owner::Project(own.clone())));
+    belongs(&fleet, &wolf, Owner::Project(own.clone())).await;
     let endpoint = Endpoint::Wolf(wolf.clone());
 
     let mut mine = client(&fleet, &own, ".admin");
@@ -227,7 +235,7 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     // A wolf that belongs to another lets nobody in.
     let left = second.exposures.into_iter().chain(first.exposures);
     let left = left.into_iter().find(|exposure| exposure.name != made.name).unwrap();
-    fleet.running.broker.set_owner(&wolf, Some(Owner::Project(other)));
+    belongs(&fleet, &wolf, Owner::Project(other)).await;
     let mut socket = TcpStream::connect(&left.listen_address).await.unwrap();
     assert!(socket.read_u8().await.is_err());
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
@@ -243,7 +251,7 @@ async fn one_ends_with_its_time_and_all_let_nobody_in_while_the_broker_drains() 
     let project = ProjectId::new();
     let endpoint = fleet.wolf_to(echo().await).await;
     let Endpoint::Wolf(wolf) = &endpoint else { panic!("a wolf") };
-    fleet.running.broker.set_owner(wolf, Some(Owner::Project(project.clone())));
+    belongs(&fleet, wolf, Owner::Project(project.clone())).await;
     let mut mine = client(&fleet, &project, ".admin");
     let short = wire::CreateExposureRequest {
         lifetime: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
@@ -252,7 +260,7 @@ async fn one_ends_with_its_time_and_all_let_nobody_in_while_the_broker_drains() 
     mine.create_exposure(short).await.unwrap();
     eventually(|| fleet.running.exposures.is_empty(), || "its time is over".to_owned()).await;
 
-    let address = expose(&fleet, &endpoint, ExposureLimits::default());
+    let address = expose(&fleet, &endpoint, ExposureLimits::default()).await;
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(b"x").await.unwrap();
     assert_eq!(socket.read_u8().await.unwrap(), b'x');
@@ -275,7 +283,7 @@ async fn a_broker_that_is_not_told_to_gives_out_nothing() {
     let (project, sandbox) = (ProjectId::new(), SandboxId::new());
     let mut mine = client(&fleet, &project, ".platform");
     let wolf = WolfId::new();
-    fleet.running.broker.set_owner(&wolf, Some(Owner::Shared));
+    belongs(&fleet, &wolf, Owner::Shared).await;
     let fault = from_status(&mine.create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap_err());
     assert_eq!(fault.reason, Reason::ExposuresDisabled);
     // What is not theirs is not told apart from what is not there.

@@ -6,6 +6,7 @@ mod containers;
 mod create;
 mod delete;
 mod exec;
+mod link;
 mod list;
 mod logs;
 mod screenshot;
@@ -35,6 +36,7 @@ pub(crate) async fn run(api: &Api, command: SandboxCommand) -> Result<ExitCode, 
         SandboxCommand::Exec(arguments) => return exec::run(api, arguments).await,
         SandboxCommand::Containers(arguments) => containers::run(api, &arguments).await?,
         SandboxCommand::Logs(arguments) => logs::run(api, &arguments).await?,
+        SandboxCommand::Link(arguments) => link::run(api, &arguments).await?,
         SandboxCommand::Screenshot(arguments) => screenshot::run(api, &arguments).await?,
         SandboxCommand::Clipboard(command) => clipboard::run(api, command).await?,
     }

@@ -25,7 +25,7 @@ impl Handle for Trace {
         if route.kind() == RpcKind::Relay {
             return self.next.handle(request);
         }
-        let id = given(request.headers()).unwrap_or_else(fresh);
+        let id = request_id(request.headers());
         // A connection is no part of a call: its span, if any, is no parent.
         let span = tracing::info_span!(
             parent: None,
@@ -79,6 +79,13 @@ impl Watch for Record {
         let _entered = self.span.enter();
         tracing::debug!(code, "call ended");
     }
+}
+
+/// The id of a request: the client's own when it is short and harmless in logs,
+/// else a fresh one.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> Arc<str> {
+    given(headers).unwrap_or_else(fresh)
 }
 
 /// The client's id, when it is short and harmless in logs.

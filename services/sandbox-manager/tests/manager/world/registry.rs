@@ -144,6 +144,17 @@ impl IdentityService for World {
         Ok(Response::new(MintSandboxTokenResponse { token, expire_time: None }))
     }
 
+    async fn mint_link(
+        &self,
+        request: Request<MintLinkRequest>,
+    ) -> Result<Response<MintLinkResponse>, Status> {
+        let request = request.into_inner();
+        let life = request.life.unwrap_or_default().seconds;
+        let MintLinkRequest { sandbox, port, project, creator, .. } = request;
+        let token = format!("wpl_ {sandbox} {port} {project} {creator} {life}");
+        Ok(Response::new(MintLinkResponse { token, expire_time: None }))
+    }
+
     async fn revoke_sandbox_tokens(
         &self,
         request: Request<RevokeSandboxTokensRequest>,

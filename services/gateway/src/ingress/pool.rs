@@ -1,0 +1,124 @@
+//! Connections that wait for another request of the same credential, to the same
+//! port of the same sandbox.
+
+use std::collections::HashMap;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::SendRequest;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use wolfpack_types::SandboxId;
+
+use super::body::Outgoing;
+
+/// What sends requests on one connection.
+pub(super) type Sender = SendRequest<Outgoing>;
+
+/// How many may wait under one key: the connections of one busy client.
+const PER_KEY: usize = 128;
+/// How often those that waited too long, or that the target closed, are let go.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Whose connection it is, and where to. The credential is in it by its digest:
+/// a connection is what the broker opened for one caller, and never serves
+/// another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) who: [u8; 32],
+    pub(super) sandbox: SandboxId,
+    pub(super) port: NonZeroU16,
+}
+
+/// The connections that wait.
+pub(super) struct Pool {
+    most: usize,
+    life: Duration,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    by_key: HashMap<Arc<Key>, Vec<Parked>>,
+    count: usize,
+}
+
+struct Parked {
+    sender: Sender,
+    since: Instant,
+}
+
+impl Parked {
+    fn fresh(&self, life: Duration) -> bool {
+        !self.sender.is_closed() && self.since.elapsed() < life
+    }
+}
+
+impl Pool {
+    /// Keeps `most` connections at a time, each for `life` without work.
+    pub(super) fn new(most: usize, life: Duration) -> Self {
+        Self { most, life, idle: Mutex::default() }
+    }
+
+    /// Takes the connection that was used last.
+    pub(super) fn take(&self, key: &Key) -> Option<Sender> {
+        let mut idle = self.idle.lock();
+        let parked = idle.by_key.get_mut(key)?;
+        // One may still be about to end its last request.
+        let ready = parked.iter().rposition(|one| one.sender.is_ready() && one.fresh(self.life));
+        let taken = ready.map(|at| parked.swap_remove(at).sender);
+        if parked.is_empty() {
+            idle.by_key.remove(key);
+        }
+        idle.count -= usize::from(taken.is_some());
+        taken
+    }
+
+    fn give(&self, key: Arc<Key>, sender: Sender) {
+        if sender.is_closed() {
+            return;
+        }
+        let mut idle = self.idle.lock();
+        if idle.count >= self.most {
+            return;
+        }
+        let parked = idle.by_key.entry(key).or_default();
+        if parked.len() >= PER_KEY {
+            return;
+        }
+        parked.push(Parked { sender, since: Instant::now() });
+        idle.count += 1;
+    }
+
+    /// Lets go of what is not wanted any more, until `stop`, then of all.
+    pub(super) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+            let mut idle = self.idle.lock();
+            idle.by_key.retain(|_, parked| {
+                parked.retain(|one| one.fresh(self.life));
+                !parked.is_empty()
+            });
+            idle.count = idle.by_key.values().map(Vec::len).sum();
+        }
+        *self.idle.lock() = Idle::default();
+    }
+}
+
+/// A connection that one request uses.
+pub(super) struct Lease {
+    pool: Arc<Pool>,
+    key: Arc<Key>,
+    sender: Sender,
+}
+
+impl Lease {
+    pub(super) fn new(pool: &Arc<Pool>, key: Arc<Key>, sender: Sender) -> Self {
+        Self { pool: Arc::clone(pool), key, sender }
+    }
+
+    /// The request is over and the connection whole: it may serve another.
+    pub(super) fn give_back(self) {
+        self.pool.give(self.key, self.sender);
+    }
+}

@@ -1,0 +1,11 @@
+//! HTTP to ports of sandboxes, byte by byte: clients and targets are sockets.
+
+mod access;
+mod bodies;
+mod connections;
+mod framing;
+mod http2;
+mod raw;
+mod refusals;
+mod routing;
+mod upgrades;
