@@ -87,7 +87,7 @@ impl Domains {
 }
 
 /// `{port}--{id}`.
-fn by_label(label: &[u8]) -> Result<(SandboxId, u16), Fault> {
+fn by_label(label: &[u8]) -> Result<(SandboxId, NonZeroU16), Fault> {
     let parts = std::str::from_utf8(label).ok().and_then(|label| label.split_once("--"));
     let found = parts.and_then(|(number, id)| {
         Some((SandboxId::parse(&id.to_ascii_lowercase()).ok()?, port(number)?))

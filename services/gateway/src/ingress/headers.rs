@@ -144,7 +144,8 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let address = Address { sandbox: SandboxId::parse("a").unwrap(), port: 80, form };
+        let address =
+            Address { sandbox: SandboxId::parse("a").unwrap(), port: 80.try_into().unwrap(), form };
         let visitor = Visitor { ip: Some([10, 0, 0, 9].into()), encrypted: true };
         let uri = uri.parse().unwrap();
         to_target(&mut headers, &uri, Version::HTTP_11, &address, &visitor, None);

@@ -28,7 +28,7 @@ pub(super) fn to_cookie(
     let plain = link.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let left = claims.exp.saturating_sub(now);
-    let here = claims.sub == address.sandbox.name() && claims.prt == address.port;
+    let here = claims.sub == address.sandbox.name() && claims.prt == address.port.get();
     if !plain || !here || left == 0 {
         return Err(Fault::new(
             Reason::LinkInvalid,
