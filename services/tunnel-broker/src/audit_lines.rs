@@ -43,6 +43,5 @@ pub(crate) fn of(work: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let subscriber = tracing_subscriber::registry().with(lines.clone());
     tracing::subscriber::with_default(subscriber, work);
-    let said = std::mem::take(&mut *lines.0.lock());
-    said
+    std::mem::take(&mut *lines.0.lock())
 }
