@@ -45,7 +45,8 @@ const HOST_TARGETS: &[&str] = &[Target::WOLF_API, Target::MOONLIGHT_WEB];
 /// Whether `caller` may dial `target` of `endpoint`: the manager anything; a
 /// wolf's [`HOST_TARGETS`] the admins of the wolf's own project, and of a wolf
 /// that serves every project the platform's admins only, as whoever reaches
-/// them has a hand in every session there. Nobody anything else.
+/// them has a hand in every session there; whoever has a link the port of the
+/// sandbox that it names, while its project owns that. Nobody anything else.
 ///
 /// # Errors
 /// `ENDPOINT_NOT_FOUND` for an endpoint that is not the caller's to reach,
