@@ -51,7 +51,8 @@ const HOST_TARGETS: &[&str] = &[Target::WOLF_API, Target::MOONLIGHT_WEB];
 ///   project, and of a wolf that serves every project as admins of the platform
 ///   only: whoever reaches them has a hand in every session there.
 ///
-/// Nobody may dial anything else.
+/// Whoever has a link may dial the port of the sandbox that it names, while the
+/// project that made it owns that. Nobody may dial anything else.
 ///
 /// # Errors
 /// `ENDPOINT_NOT_FOUND` for an endpoint that is not the caller's to reach,
