@@ -30,5 +30,6 @@ pub use policy::{Allow, PolicyRow, RpcKind};
 pub use request::{Caller, caller, check, checked};
 pub use server::{
     BoundListener, HealthHandle, ListenConfig, ListenError, Peer, Profile, Server, ServerBuilder,
+    StreamCut,
 };
 pub use tls::{ClientAuth, ClientTls, ServerTls, TlsConfig, TlsError};

@@ -28,6 +28,7 @@
 pub mod clock;
 pub mod config;
 pub mod process;
+pub mod random;
 pub mod service;
 pub mod supervisor;
 pub mod telemetry;

@@ -226,7 +226,7 @@ impl Body for DialBody {
             }
             Take::Abort => {
                 self.finished = true;
-                Poll::Ready(Some(Err(cancelled())))
+                Poll::Ready(Some(Err(grpc::cancelled())))
             }
         }
     }
@@ -242,12 +242,4 @@ impl Drop for DialBody {
             self.pipe.break_with(reset("the connection was ended by the tunnel"));
         }
     }
-}
-
-/// An error that resets the stream with CANCEL, as a gRPC client does that
-/// gives a call up.
-fn cancelled() -> Status {
-    let mut status = Status::cancelled("the connection was given up");
-    status.set_source(Arc::new(h2::Error::from(h2::Reason::CANCEL)));
-    status
 }

@@ -19,7 +19,7 @@ pub mod splice;
 mod stream;
 
 pub use agent::{
-    AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,
-    TunnelPeer,
+    AgentTunnel, AgentTunnelConfig, BrokerAt, Builder, TargetDialer, TargetStream, TunnelIo,
+    TunnelListener, TunnelPeer,
 };
 pub use dialer::{Dialer, TunnelStream};

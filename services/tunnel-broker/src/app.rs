@@ -191,7 +191,7 @@ impl App {
         let token = supervisor.token();
         let draining = async {
             token.cancelled().await;
-            broker.drain(drain).await;
+            broker.drain(drain, &config.drain_alternatives).await;
             drained.cancel();
             Ok(())
         };

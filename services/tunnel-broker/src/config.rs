@@ -12,6 +12,8 @@ use crate::state::Limits;
 
 /// More threads than this only contend.
 const MAX_DATA_THREADS: usize = 256;
+/// More other brokers than this no agent needs to hear of.
+const MAX_ALTERNATIVES: usize = 16;
 
 /// Everything that can be set. Environment:
 /// `WOLFPACK_TUNNEL_BROKER__SECTION__KEY`.
@@ -38,6 +40,10 @@ pub struct Config {
     /// How long connections may go on after a stop began. Default: 10 min.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// Where else agents may attach once this broker stops: agent ports of other
+    /// brokers, `host:port` as it stands in the agents' own configuration; an
+    /// agent goes to no other. Default: none.
+    pub drain_alternatives: Vec<String>,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
 }
@@ -54,6 +60,7 @@ impl Default for Config {
                 .map_or(1, |cores| cores.get().div_ceil(2)),
             limits: Limits::default(),
             drain: Duration::from_secs(600),
+            drain_alternatives: Vec::new(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -69,6 +76,15 @@ impl Validate for Config {
         }
         if self.data_threads > MAX_DATA_THREADS {
             faults.push(format!("data_threads must be at most {MAX_DATA_THREADS}"));
+        }
+        if self.drain_alternatives.len() > MAX_ALTERNATIVES {
+            faults.push(format!("drain_alternatives may name at most {MAX_ALTERNATIVES} brokers"));
+        }
+        for address in &self.drain_alternatives {
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+                faults.push(format!("drain_alternatives: {address:?} is not host:port"));
+            }
         }
         faults.extend(self.telemetry.faults());
         faults
@@ -97,5 +113,10 @@ mod tests {
         config.limits.parked_target = 65;
         config.limits.max_connections = 0;
         assert_eq!(config.faults().len(), 4, "{:?}", config.faults());
+        config.drain_alternatives =
+            ["b:8444", "[::1]:8444", "b", ":8444", "b:0", "b:x"].map(str::to_owned).to_vec();
+        assert_eq!(config.faults().len(), 8, "{:?}", config.faults());
+        config.drain_alternatives = vec!["b:8444".to_owned(); MAX_ALTERNATIVES + 1];
+        assert_eq!(config.faults().len(), 5, "{:?}", config.faults());
     }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tracing::instrument::WithSubscriber as _;
 
+use super::cut::cuttable;
 use super::drain::Drain;
 use super::io::{BoxIo, Protocol, Rewound, sniff};
 use super::metrics::Refusal;
@@ -182,7 +183,7 @@ where
     fn execute(&self, stream: F) {
         let cut: CancellationToken = self.drain.cut.clone();
         let stream = async move {
-            cut.run_until_cancelled(stream).await;
+            cut.run_until_cancelled(cuttable(stream)).await;
         };
         // The connection's task is the supervisor's; its streams are the
         // connection's, and are counted and cut with it.

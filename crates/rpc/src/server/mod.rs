@@ -23,6 +23,7 @@ pub mod admin;
 mod body;
 mod builder;
 mod connection;
+mod cut;
 mod dispatch;
 mod drain;
 mod health;
@@ -41,6 +42,7 @@ mod stack;
 mod whole;
 
 pub use builder::ServerBuilder;
+pub use cut::StreamCut;
 pub use health::HealthHandle;
 pub(crate) use io::BoxIo;
 pub use listen::{BoundListener, ListenConfig, ListenError};

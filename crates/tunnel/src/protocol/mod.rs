@@ -9,6 +9,7 @@ pub mod encode;
 pub mod heartbeat;
 pub mod instances;
 pub mod pool;
+pub mod routes;
 
 pub use backoff::Backoff;
 pub use decode::{DataMode, DecodeError, Decoder, Event};
@@ -16,6 +17,7 @@ pub use dials::{DialId, DialTable};
 pub use heartbeat::{Heartbeat, Life};
 pub use instances::{AHEAD_MICROS, Admitted, InstanceLedger, Process, Refused};
 pub use pool::PoolSize;
+pub use routes::{Forwarding, Next, Route, RouteTable, Stale};
 
 /// The most bytes of a connection that one frame carries when we make it.
 pub const CHUNK: usize = 32 * 1024;

@@ -12,9 +12,10 @@ use tonic::Status;
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
+use wolfpack_rpc::StreamCut;
 use wolfpack_types::{Fault, Reason};
 
-use super::link::{Direction, Link};
+use super::link::{Carrier, Direction, Link};
 use super::relay::RelayBody;
 use crate::grpc::{fault_trailers, ok_trailers};
 use crate::life::LifeMark;
@@ -114,6 +115,7 @@ pub enum CarryAnswer {
 pub struct CarryStream {
     slot: Option<Arc<Mutex<Slot>>>,
     incoming: Option<Incoming>,
+    cut: Option<StreamCut>,
     opened: bool,
 }
 
@@ -124,8 +126,8 @@ impl std::fmt::Debug for CarryStream {
 }
 
 impl CarryStream {
-    /// Reads the first message of a Carry call, which must be `Park`; the
-    /// caller bounds the time. Gives the stream, the body to answer with, and
+    /// Reads the first message of a Carry call, which must be `Park`; to be
+    /// called by its handler, which bounds the time. Gives the stream, the body to answer with, and
     /// what the agent asked for.
     ///
     /// # Errors
@@ -148,7 +150,8 @@ impl CarryStream {
         };
         let slot = Arc::new(Mutex::new(Slot::default()));
         let body = CarryBody { slot: slot.clone(), relay: None, done: false };
-        Ok((Self { slot: Some(slot), incoming: Some(incoming), opened: false }, body, park))
+        let (incoming, cut) = (Some(incoming), StreamCut::current());
+        Ok((Self { slot: Some(slot), incoming, cut, opened: false }, body, park))
     }
 
     /// Counts later bytes of the stream as life of its agent.
@@ -197,6 +200,7 @@ impl CarryStream {
     pub fn splice(mut self, link: Link, caller: CallerStream, first: Bytes) -> Option<RelayBody> {
         let (slot, incoming) = (self.slot.take()?, self.incoming.take()?);
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
+        link.carried_by(Carrier { source: down.source(), response: self.cut.take() });
         Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
         Some(down)
     }

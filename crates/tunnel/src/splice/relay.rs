@@ -2,28 +2,35 @@
 
 use std::error::Error as _;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use parking_lot::Mutex;
 use tonic::Status;
 use wolfpack_types::{Fault, Reason};
 
 use super::link::{Direction, Link};
-use crate::grpc::{fault_trailers, ok_trailers};
+use crate::grpc::{cancelled, fault_trailers, ok_trailers};
 use crate::protocol::encode;
 use crate::reasons;
 use crate::stream::{Incoming, IncomingError, Item, LARGE, Late, late_message, reset};
+
+/// What a body reads; the [`Link`] may take it away when all is over.
+pub(crate) type Source = Mutex<Option<Incoming>>;
 
 /// Passes frames of one request on as the response to another. It ends with
 /// OK only when both directions have finished and, for the caller, the agent
 /// has ended its request: by that it says that the target took all. A reset, a
 /// lost stream or an abort of the [`Link`] ends it with that fault, one that
-/// comes after the `fin` too.
+/// comes after the `fin` too: the caller is told why, after all that came
+/// before; the agent's stream is reset, as what it does not read would stand
+/// before any word.
 pub struct RelayBody {
     link: Link,
     direction: Direction,
-    source: Incoming,
+    source: Arc<Source>,
     first: Option<Bytes>,
     state: State,
     pause: bool,
@@ -52,12 +59,27 @@ impl RelayBody {
         source: Incoming,
         first: Option<Bytes>,
     ) -> Self {
+        let source = Arc::new(Mutex::new(Some(source)));
         Self { link, direction, source, first, state: State::Copying, pause: false }
+    }
+
+    /// What it reads, for whoever may have to take it away.
+    pub(crate) fn source(&self) -> Weak<Source> {
+        Arc::downgrade(&self.source)
+    }
+
+    /// The next thing its sender says.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Item, IncomingError>> {
+        match self.source.lock().as_mut() {
+            Some(source) => source.poll_next(cx),
+            // Taken away with a fault, which is looked for first.
+            None => Poll::Pending,
+        }
     }
 
     /// Reads the source once.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let step = match ready!(self.source.poll_next(cx)) {
+        let step = match ready!(self.poll_next(cx)) {
             Ok(Item::Data(bytes)) => Step::Frame(bytes),
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Fin => Step::Fin,
@@ -86,7 +108,7 @@ impl RelayBody {
     /// What comes of the agent after its `fin`: nothing but the end of its
     /// request, or why it does not come to that.
     fn poll_tail(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let result = match ready!(self.source.poll_next(cx)) {
+        let result = match ready!(self.poll_next(cx)) {
             Ok(Item::End(_)) => Ok(()),
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Reset(frame) => Err(reasons::from_reset(&frame)),
@@ -126,10 +148,16 @@ impl RelayBody {
         }
     }
 
-    fn end(&mut self, result: Result<(), Fault>) -> Frame<Bytes> {
+    fn end(&mut self, result: Result<(), Fault>) -> Result<Frame<Bytes>, Status> {
         self.state = State::Done;
         self.link.over(self.direction);
-        Frame::trailers(result.map_or_else(fault_trailers, |()| ok_trailers()))
+        match result {
+            Ok(()) => Ok(Frame::trailers(ok_trailers())),
+            Err(fault) if self.direction == Direction::Down => {
+                Ok(Frame::trailers(fault_trailers(fault)))
+            }
+            Err(_) => Err(cancelled()),
+        }
     }
 }
 
@@ -168,7 +196,7 @@ impl Body for RelayBody {
             return Poll::Ready(None);
         }
         if let Some(fault) = this.link.watch(this.direction, cx) {
-            return Poll::Ready(Some(Ok(this.end(Err(fault)))));
+            return Poll::Ready(Some(this.end(Err(fault))));
         }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -185,7 +213,7 @@ impl Body for RelayBody {
             if let Err(fault) = &result {
                 this.link.abort(fault.clone());
             }
-            return Poll::Ready(Some(Ok(this.end(result))));
+            return Poll::Ready(Some(this.end(result)));
         }
         match ready!(this.poll_source(cx)) {
             Step::Frame(bytes) => {
@@ -200,7 +228,7 @@ impl Body for RelayBody {
             }
             Step::Fail(fault) => {
                 this.link.abort(fault.clone());
-                Poll::Ready(Some(Ok(this.end(Err(fault)))))
+                Poll::Ready(Some(this.end(Err(fault))))
             }
         }
     }
@@ -214,7 +242,10 @@ impl Drop for RelayBody {
     /// The receiver went away. Its direction is over; the other one finds out
     /// from its own source or, when that is done, from the link.
     fn drop(&mut self) {
-        self.link.over(self.direction);
+        match self.direction {
+            Direction::Up => self.link.over(Direction::Up),
+            Direction::Down => self.link.caller_left(),
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{AttachResponse, CancelDial, Dial, Tunnel};
+use wolfpack_runtime::clock;
 use wolfpack_tunnel::life::LifeMark;
 use wolfpack_tunnel::protocol::{DialId, DialTable, PoolSize};
 use wolfpack_tunnel::splice::{CarryStream, WeakLink};
@@ -85,7 +86,7 @@ impl Session {
             introduction: spec.introduction,
             sandbox: spec.sandbox,
             life: LifeMark::now(),
-            attached: SystemTime::now(),
+            attached: clock::now(),
             control: spec.control,
             parking: Mutex::new(Parking {
                 streams: Vec::new(),
@@ -140,10 +141,7 @@ impl Session {
             stream.end(fault.clone());
         }
         self.dials.lock().drain();
-        let lost = lost_to(fault);
-        for link in std::mem::take(&mut *self.links.lock()).into_values() {
-            link.abort(lost.clone());
-        }
+        self.abort_connections(&lost_to(fault));
     }
 
     /// Sends a control message; a session whose control stream does not drain
@@ -199,7 +197,7 @@ impl Session {
     /// likely to be dying.
     pub fn take_parked(&self) -> Option<CarryStream> {
         let mut parking = self.parking.lock();
-        parking.size.used(Instant::now());
+        parking.size.used(clock::instant());
         while let Some(stream) = parking.streams.pop() {
             if !stream.is_gone() {
                 return Some(stream);
@@ -208,10 +206,11 @@ impl Session {
         None
     }
 
-    /// Ends the streams that are parked beyond what is wanted, the oldest
-    /// first. Only the broker ends parked streams.
-    pub(crate) fn shrink(&self) {
-        let now = Instant::now();
+    /// To be called now and then: ends the streams that are parked beyond what
+    /// is wanted, the oldest first (only the broker ends parked streams), dials
+    /// whose time is over, and connections that nobody is left for.
+    pub(crate) fn sweep(&self) {
+        let now = clock::instant();
         let mut parking = self.parking.lock();
         parking.streams.retain(|stream| !stream.is_gone());
         let wanted = parking.size.wanted(now);
@@ -220,6 +219,10 @@ impl Session {
         drop(parking);
         drop(retired);
         self.dials.lock().expire(now);
+        let links: Vec<WeakLink> = self.links.lock().values().cloned().collect();
+        for link in links {
+            link.check(now);
+        }
     }
 
     /// Asks the agent for a stream.
@@ -229,7 +232,7 @@ impl Session {
     pub fn ask(self: &Arc<Self>, lifetime: std::time::Duration) -> Result<AskedDial, Fault> {
         let id = DialId::from_random(rand::random());
         let (sender, answer) = oneshot::channel();
-        let now = Instant::now();
+        let now = clock::instant();
         self.dials.lock().insert(id, now, now + lifetime, sender).map_err(|_| {
             Fault::new(
                 Reason::DialsLimited,
@@ -253,13 +256,13 @@ impl Session {
                 "no dial waits for this stream; it was taken back, or its time is over",
             )
         };
-        let waiting = self.dials.lock().take(dial_id, Instant::now()).ok_or_else(unknown)?;
+        let waiting = self.dials.lock().take(dial_id, clock::instant()).ok_or_else(unknown)?;
         waiting.send(Ok(stream)).map_err(|_| unknown())
     }
 
     /// The agent will not open a stream.
     pub fn refuse(&self, dial_id: &[u8], fault: Fault) {
-        if let Some(waiting) = self.dials.lock().take(dial_id, Instant::now()) {
+        if let Some(waiting) = self.dials.lock().take(dial_id, clock::instant()) {
             let _ = waiting.send(Err(fault));
         }
     }
@@ -348,7 +351,7 @@ impl AskedDial {
 
 impl Drop for AskedDial {
     fn drop(&mut self) {
-        if self.session.dials.lock().take(self.id.as_bytes(), Instant::now()).is_some() {
+        if self.session.dials.lock().take(self.id.as_bytes(), clock::instant()).is_some() {
             self.session.send(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
         }
     }

@@ -3,11 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
+mod balancer;
 mod drain;
+mod elsewhere;
 mod faults;
+mod first_messages;
 mod host_targets;
 mod identity;
 mod load;
 mod path;
 mod support;
+mod teardown;
+mod vanished;
 mod watch;
