@@ -5,7 +5,9 @@ use std::time::Duration;
 use wolfpack_runtime::Context;
 use wolfpack_tunnel_broker::state::Limits;
 
-use crate::world::{BROKER, Wolves, World, agent, broker, dial, network, same_story, until};
+use crate::world::{
+    ANYTHING, BROKER, Wolves, World, agent, broker, dial, network, same_story, until,
+};
 
 const AGENT: &str = "wolf";
 
@@ -21,7 +23,7 @@ enum Cut {
 /// At 21 s two dials are made: one with the patience for it, and one without.
 fn simulate(cut: Cut, seed: u64) -> World {
     let world = World { wolves: Wolves::new([AGENT.to_owned()]), ..World::default() };
-    let mut sim = network(seed);
+    let mut sim = network(seed, ANYTHING);
     let shared = world.clone();
     sim.host(BROKER, move || broker(shared.clone(), Limits::default()));
     let shared = world.clone();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use wolfpack_runtime::Context;
 use wolfpack_tunnel_broker::state::Limits;
 
-use crate::world::{BROKER, Wolves, World, agent, broker, network, same_story, until};
+use crate::world::{ANYTHING, BROKER, Wolves, World, agent, broker, network, same_story, until};
 
 const WOLF: &str = "wolf";
 
@@ -14,7 +14,7 @@ const WOLF: &str = "wolf";
 /// older than both.
 fn simulate(seed: u64) -> World {
     let world = World { wolves: Wolves::new([WOLF.to_owned()]), ..World::default() };
-    let mut sim = network(seed);
+    let mut sim = network(seed, ANYTHING);
     let shared = world.clone();
     sim.host(BROKER, move || broker(shared.clone(), Limits::default()));
     for (label, age, comes) in [("old", 3600, 0), ("new", 60, 20), ("sleeper", 7200, 100)] {
@@ -34,7 +34,7 @@ fn simulate(seed: u64) -> World {
     sim.crash(BROKER);
     until(&mut sim, 62);
     sim.bounce(BROKER);
-    until(&mut sim, 300);
+    until(&mut sim, 200);
     world
 }
 

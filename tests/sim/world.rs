@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -81,14 +82,14 @@ pub(crate) struct World {
     pub(crate) wolves: Wolves,
 }
 
-/// A network whose times and losses come from `seed`.
-pub(crate) fn network<'a>(seed: u64) -> turmoil::Sim<'a> {
+/// A network whose times come from `seed`, a message taking up to `latency`.
+pub(crate) fn network<'a>(seed: u64, latency: RangeInclusive<u64>) -> turmoil::Sim<'a> {
     turmoil::Builder::new()
         .rng_seed(seed)
         .simulation_duration(Duration::from_secs(3600))
-        .tick_duration(Duration::from_millis(5))
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(40))
+        .tick_duration(Duration::from_millis(10))
+        .min_message_latency(Duration::from_millis(*latency.start()))
+        .max_message_latency(Duration::from_millis(*latency.end()))
         .tcp_capacity(1 << 16)
         .build()
 }
@@ -216,16 +217,17 @@ pub(crate) fn agent(
     tokio::spawn(async move {
         loop {
             tokio::select! {
+                biased;
+                Some(fault) = final_fault(&mut ended) => {
+                    trace.tell(format!("{label}: ended {}", fault.reason));
+                    return;
+                }
                 changed = attached.changed() => {
                     if changed.is_err() {
                         return;
                     }
                     let there = *attached.borrow_and_update();
                     trace.tell(format!("{label}: {}", if there { "attached" } else { "away" }));
-                }
-                Some(fault) = final_fault(&mut ended) => {
-                    trace.tell(format!("{label}: ended {}", fault.reason));
-                    return;
                 }
             }
         }
@@ -236,6 +238,9 @@ pub(crate) fn agent(
 async fn final_fault(ended: &mut watch::Receiver<Option<Fault>>) -> Option<Fault> {
     ended.wait_for(Option::is_some).await.ok()?.clone()
 }
+
+/// How long messages take between ordinary places, in milliseconds.
+pub(crate) const ANYTHING: RangeInclusive<u64> = 1..=40;
 
 /// Dials `port` of the wolf `name`, sends some bytes through it, and tells what
 /// came of it.
@@ -259,13 +264,14 @@ pub(crate) async fn dial(world: World, name: &'static str, within: Duration) {
 pub(crate) fn same_story(simulate: impl Fn() -> World) -> World {
     let (one, other) = (simulate(), simulate());
     let (first, second) = (one.trace.story(), other.trace.story());
-    let differs = first.iter().zip(&second).position(|(a, b)| a != b);
+    let rest = |story: &[(Duration, String)], other: &[(Duration, String)]| -> Vec<_> {
+        story.iter().filter(|event| !other.contains(event)).take(5).cloned().collect()
+    };
     assert!(
         first == second,
-        "one seed, two stories: {} and {} events, the first other one {:?}",
-        first.len(),
-        second.len(),
-        differs.map(|at| (&first[at], &second[at]))
+        "one seed, two stories: only one has {:?}, only the other {:?}",
+        rest(&first, &second),
+        rest(&second, &first)
     );
     one
 }

@@ -23,7 +23,7 @@ mod timeout;
 pub mod tls;
 
 pub use auth::{Authority, RemoteAuthority, SandboxClaims};
-pub use client::{ChannelError, PeerConfig, RpcChannel};
+pub use client::{ChannelError, PeerConfig, RequestCut, RpcChannel};
 pub use error::{from_status, to_status};
 pub use forward::Forward;
 pub use policy::{Allow, PolicyRow, RpcKind};

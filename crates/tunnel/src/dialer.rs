@@ -13,8 +13,8 @@ use tower_service::Service as _;
 use wolfpack_proto::tunnel::v1::{
     DialOpen, DialRequest, DialResponse, dial_request, dial_response,
 };
-use wolfpack_rpc::RpcChannel;
 use wolfpack_rpc::error::from_status;
+use wolfpack_rpc::{RequestCut, RpcChannel};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use crate::grpc;
@@ -122,8 +122,13 @@ impl Dialer {
         let open = DialRequest { frame: Some(dial_request::Frame::Open(open)) };
         let pipe = Arc::new(Pipe::default());
         let mut unclaimed = Unclaimed(Some(pipe.clone()));
-        let body =
-            DialBody { first: Some(encode::message(&open)), pipe: pipe.clone(), finished: false };
+        let cut = RequestCut::default();
+        let body = DialBody {
+            first: Some(encode::message(&open)),
+            pipe: pipe.clone(),
+            cut: Some(cut.clone()),
+            finished: false,
+        };
         let request = grpc::request(grpc::DIAL_PATH, body);
         let response =
             self.broker.clone().call(request).await.map_err(|status| from_status(&status))?;
@@ -137,7 +142,7 @@ impl Dialer {
                     Some(dial_response::Frame::Opened(opened)) => {
                         unclaimed.0 = None;
                         Ok(TunnelStream {
-                            stream: ByteStream::new(incoming, Bytes::new(), pipe),
+                            stream: ByteStream::cutting(incoming, Bytes::new(), pipe, cut),
                             connection_id: opened.connection_id,
                         })
                     }
@@ -201,6 +206,8 @@ byte_stream_io!(TunnelStream);
 struct DialBody {
     first: Option<Bytes>,
     pipe: Arc<Pipe>,
+    /// Until it knows who polls it.
+    cut: Option<RequestCut>,
     finished: bool,
 }
 
@@ -212,6 +219,9 @@ impl Body for DialBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.cut.as_ref().is_some_and(RequestCut::polled) {
+            self.cut = None;
+        }
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
         }

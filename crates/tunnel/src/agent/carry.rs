@@ -113,6 +113,7 @@ async fn open_of(
     if let Some(status) = grpc::failure(response.headers()) {
         return Err(from_status(&status));
     }
+    session.arrived();
     let mut incoming = Incoming::new(response.into_body(), DataMode::Payload);
     incoming.set_life(session.life.clone());
     match incoming.next().await {

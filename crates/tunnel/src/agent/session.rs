@@ -80,9 +80,13 @@ impl Session {
 
     /// A stream got work.
     pub(super) fn used(&self) {
-        self.astray.store(0, Ordering::Relaxed);
         self.pool.lock().used(clock::instant());
         self.changed.notify_one();
+    }
+
+    /// A stream landed where it should.
+    pub(super) fn arrived(&self) {
+        self.astray.store(0, Ordering::Relaxed);
     }
 
     /// A stream landed where the session is not known. As long as the control

@@ -12,7 +12,7 @@ use wolfpack_types::{Fault, Reason};
 use super::carry::{left_early, to_end};
 use super::carry_body::{CarryControl, Source};
 use super::target::TargetStream;
-use crate::stream::{Incoming, Item, Late, SocketReader, late_message, reset};
+use crate::stream::{Incoming, Item, Late, SocketReader, cut_off, late_message, reset};
 
 /// Pieces written to a socket at once.
 const GATHER: usize = 16;
@@ -104,9 +104,7 @@ async fn gather(incoming: &mut Incoming, pieces: &mut Pieces) -> Result<bool, Fa
                 },
                 Ok(Item::End(Some(status))) => return Poll::Ready(Err(from_status(&status))),
                 Ok(Item::End(None)) => return Poll::Ready(Err(reset("the connection was cut"))),
-                Err(error) => {
-                    return Poll::Ready(Err(reset("the connection was cut").caused_by(error)));
-                }
+                Err(error) => return Poll::Ready(Err(cut_off(error))),
             }
         }
         Poll::Ready(Ok(false))

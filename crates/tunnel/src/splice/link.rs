@@ -12,8 +12,8 @@ use wolfpack_types::{Fault, Reason};
 use super::relay::Source;
 use crate::stream::reset;
 
-/// How long the agent may take what was sent, once both sides have finished
-/// and the caller has left.
+/// How long the agent may take what was sent, once it has finished itself and
+/// the caller has left.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
 
 /// Which way bytes flow.
@@ -181,12 +181,12 @@ impl Link {
         carrier.cut();
     }
 
-    /// The caller has left, or has all. Unless both sides have finished, and
-    /// what was sent is only on its way, that is the end for the agent, too.
+    /// The caller has left, or has all. Unless the agent had finished, and what
+    /// the caller sent may only be on its way, that is the end for the agent, too.
     pub(crate) fn caller_left(&self) {
         self.over(Direction::Down);
         let mut state = self.shared.state.lock();
-        let done = state.fault.is_none() && state.ways.iter().all(|way| way.finished);
+        let done = state.fault.is_none() && state.ways[Direction::Down.index()].finished;
         let carrier = if done { None } else { state.carrier.take() };
         drop(state);
         if let Some(carrier) = carrier {

@@ -1,6 +1,5 @@
 //! One direction of a connection, as the body that its receiver reads.
 
-use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
@@ -164,23 +163,12 @@ impl RelayBody {
 /// What it is to a caller that the agent's stream broke: the agent gave it up,
 /// or its connection is lost.
 fn broken(error: IncomingError) -> Fault {
-    if was_lost(&error) {
+    if error.h2().is_some_and(|h2| h2.is_io() || h2.is_go_away()) {
         Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
             .caused_by(error)
     } else {
         reset("the agent's stream broke; dial again").caused_by(error)
     }
-}
-
-fn was_lost(error: &IncomingError) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            return h2.is_io() || h2.is_go_away();
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 impl Body for RelayBody {

@@ -26,7 +26,7 @@ use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{
     AttachRequest, AttachResponse, Ping, Pong, Welcome, attach_request,
 };
-use wolfpack_rpc::{Caller, from_status, to_status};
+use wolfpack_rpc::{Caller, to_status};
 use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Fault, Principal, Reason};
@@ -63,7 +63,7 @@ impl AttachMethod {
         let first = tokio::time::timeout(self.broker.limits.first_message, inbound.message())
             .await
             .map_err(|_| missing())?
-            .map_err(|status| from_status(&status))?;
+            .map_err(|status| missing().caused_by(status))?;
         let Some(attach_request::Message::Hello(hello)) = first.and_then(|first| first.message)
         else {
             return Err(missing());

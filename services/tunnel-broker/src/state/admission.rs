@@ -69,6 +69,12 @@ impl Admission {
         })
     }
 
+    /// How many agents it remembers.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.own.len()
+    }
+
     /// Forgets agents that have not attached lately.
     pub(super) fn sweep(&self) {
         self.own.retain_recent();

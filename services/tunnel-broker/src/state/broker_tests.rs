@@ -165,7 +165,7 @@ fn an_agent_that_attaches_too_often_locks_out_nobody_else() {
     assert_eq!(fault.reason, Reason::HandshakesLimited);
     assert!(fault.retry_after.is_some());
     assert!(broker.may_attach(&Principal::Wolf(WolfId::new())).is_ok());
-    assert_eq!(broker.own_attaches.len(), 2);
+    assert_eq!(broker.admission.known(), 2);
 }
 
 /// Somebody sets the machine's clock, ahead and back, while agents are attached.

@@ -19,7 +19,9 @@ use wolfpack_types::{Endpoint, ExecutionId, Fault, ProjectId, Reason, SessionId,
 use super::limits::Limits;
 use crate::domain::hello::Introduction;
 
-/// Control messages that wait for an agent; more end its session.
+/// Control messages that wait for an agent. With no room for more a dial is
+/// refused, that one was taken back need not be said, and all else ends the
+/// session.
 pub(crate) const CONTROL_QUEUE: usize = 256;
 
 /// Parked streams of one agent; more are refused.
@@ -147,9 +149,14 @@ impl Session {
     /// Sends a control message; a session whose control stream does not drain
     /// is over.
     pub fn send(&self, message: Message) {
-        if self.control.try_send(AttachResponse { message: Some(message) }).is_err() {
+        if !self.tell(message) {
             self.close(&Fault::new(Reason::TunnelLost, "the control stream does not drain"));
         }
+    }
+
+    /// Sends a control message, if there is room for it.
+    fn tell(&self, message: Message) -> bool {
+        self.control.try_send(AttachResponse { message: Some(message) }).is_ok()
     }
 
     /// Takes a place for one connection.
@@ -228,7 +235,8 @@ impl Session {
     /// Asks the agent for a stream.
     ///
     /// # Errors
-    /// `DIALS_LIMITED` when as many dials wait as may.
+    /// `DIALS_LIMITED` when as many dials wait as may, or the agent does not keep
+    /// up.
     pub fn ask(self: &Arc<Self>, lifetime: std::time::Duration) -> Result<AskedDial, Fault> {
         let id = DialId::from_random(rand::random());
         let (sender, answer) = oneshot::channel();
@@ -240,8 +248,17 @@ impl Session {
             )
             .about(self.endpoint().to_string())
         })?;
-        self.send(Message::Dial(Dial { dial_id: bytes_of(&id) }));
-        Ok(AskedDial { session: self.clone(), id, answer })
+        // From here on it is taken back when it is dropped.
+        let asked = AskedDial { session: self.clone(), id, answer };
+        if self.tell(Message::Dial(Dial { dial_id: bytes_of(&id) })) {
+            Ok(asked)
+        } else {
+            Err(Fault::new(
+                Reason::DialsLimited,
+                "the agent does not keep up with its dials; try again later",
+            )
+            .about(self.endpoint().to_string()))
+        }
     }
 
     /// Gives a stream to the dial that asked for it.
@@ -352,7 +369,8 @@ impl AskedDial {
 impl Drop for AskedDial {
     fn drop(&mut self) {
         if self.session.dials.lock().take(self.id.as_bytes(), clock::instant()).is_some() {
-            self.session.send(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
+            // An agent that is not told learns it when its stream is refused.
+            self.session.tell(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
         }
     }
 }

@@ -87,13 +87,14 @@ async fn thousands_of_dials_that_are_given_up_leave_nothing() {
     give_up(all / 5, all).await;
     rest.again(&fleet, &agent, 32).await;
     let present = fleet.running.broker.find(&endpoint).unwrap();
-    assert!(Arc::ptr_eq(&session, &present), "the tunnel was never lost");
+    assert!(Arc::ptr_eq(&session, &present), "the tunnel was lost: {:?}", session.fault());
     assert!(fleet.dial(&endpoint).await.is_ok());
 }
 
-/// `WOLFPACK_TEST_CONNECTIONS`: how many short connections there are.
+/// `WOLFPACK_TEST_CONNECTIONS`: how many short connections there are; 10,000
+/// take most of a minute in a debug build.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_short_connections_leave_nothing() {
+async fn thousands_of_short_connections_leave_nothing() {
     let _alone = alone().await;
     let fleet = Fleet::start().await;
     let (endpoint, agent) = wolf_to(&fleet, echo().await).await;
@@ -122,18 +123,21 @@ async fn ten_thousand_short_connections_leave_nothing() {
             done.unwrap();
         }
     };
-    let all = amount("WOLFPACK_TEST_CONNECTIONS", 10_000);
+    let all = amount("WOLFPACK_TEST_CONNECTIONS", 4_000);
     churn(all / 5).await;
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    let session = fleet.running.broker.find(&endpoint).unwrap();
     let rest = Rest::now();
     churn(all - all / 5).await;
     rest.again(&fleet, &agent, 32).await;
+    let present = fleet.running.broker.find(&endpoint).unwrap();
+    assert!(Arc::ptr_eq(&session, &present), "the tunnel was lost: {:?}", session.fault());
 }
 
 /// Downloads that are cut in the middle, again and again: what was on its way
 /// must not end the connection of the agent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_downloads_that_are_cut_leave_the_tunnel() {
+async fn hundreds_of_downloads_that_are_cut_leave_the_tunnel() {
     let _alone = alone().await;
     let fleet = Fleet::start().await;
     let (endpoint, agent) = wolf_to(&fleet, crate::support::talker().await).await;
@@ -143,7 +147,7 @@ async fn a_thousand_downloads_that_are_cut_leave_the_tunnel() {
     for _ in 0..16 {
         let (dialer, endpoint) = (fleet.dialer(), endpoint.clone());
         workers.spawn(async move {
-            for _ in 0..64 {
+            for _ in 0..20 {
                 let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
                 stream.read_exact(&mut [0; 4096]).await.unwrap();
             }
@@ -153,16 +157,17 @@ async fn a_thousand_downloads_that_are_cut_leave_the_tunnel() {
         done.unwrap();
     }
     let present = fleet.running.broker.find(&endpoint).expect("attached");
-    assert!(Arc::ptr_eq(&session, &present), "the tunnel was never lost");
+    assert!(Arc::ptr_eq(&session, &present), "the tunnel was lost: {:?}", session.fault());
     rest.again(&fleet, &agent, 96).await;
 }
 
-/// `WOLFPACK_TEST_MIB`: how much goes through one connection, each way.
+/// `WOLFPACK_TEST_MIB`: how much goes through one connection; 1024 takes half a
+/// minute in a debug build.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_gibibyte_through_one_connection_takes_no_memory() {
+async fn whatever_goes_through_one_connection_takes_no_memory() {
     let _alone = alone().await;
     let fleet = Fleet::start().await;
-    let mib = amount("WOLFPACK_TEST_MIB", 1024);
+    let mib = amount("WOLFPACK_TEST_MIB", 256);
     let (endpoint, agent) = wolf_to(&fleet, source(mib << 20).await).await;
     let rest = Rest::now();
     let mut stream = fleet.dial(&endpoint).await.unwrap();
