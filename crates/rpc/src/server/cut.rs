@@ -48,7 +48,7 @@ mod tests {
         let stream = tokio::spawn(cuttable(async move {
             let _hold = hold;
             *keep.lock().unwrap() = StreamCut::current();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }));
         while kept.lock().unwrap().is_none() {
             tokio::task::yield_now().await;

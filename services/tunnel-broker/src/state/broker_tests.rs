@@ -196,3 +196,27 @@ async fn a_wall_clock_that_jumps_ends_no_session_and_lets_no_older_instance_win(
     tokio::time::advance(Duration::from_secs(11)).await;
     assert_eq!(heartbeat.check(clock::instant(), first.life.heard()), Life::Ask);
 }
+
+/// A burst of dials that are taken back, before the agent was told of any.
+#[tokio::test]
+async fn dials_that_are_taken_back_faster_than_an_agent_hears_of_them_end_no_session() {
+    let broker = Broker::new(Limits::default());
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let (control, mut messages) = mpsc::channel(8);
+    let session = broker.attach(SessionSpec { control, ..spec(&wolf, "one") }).unwrap();
+    let mut refused = 0;
+    for _ in 0..100 {
+        match session.ask(Duration::from_secs(10)) {
+            Ok(asked) => drop(asked),
+            Err(fault) => {
+                assert_eq!(fault.reason, Reason::DialsLimited);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 80, "{refused}");
+    assert!(session.fault().is_none());
+    assert_eq!(session.pending(), 0);
+    while messages.try_recv().is_ok() {}
+    assert!(session.ask(Duration::from_secs(10)).is_ok(), "it goes on once there is room");
+}

@@ -9,7 +9,7 @@ use wolfpack_tunnel::AgentTunnel;
 use wolfpack_types::{Endpoint, WolfId};
 
 use crate::self_view::{alone, amount, files, resident_mib, tasks};
-use crate::support::{Fleet, SOON, Tcp, attached, echo, eventually, silent, source, target};
+use crate::support::{Fleet, SOON, Tcp, attached, echo, eventually, source, target};
 
 /// What a process holds when it is at rest, give or take what is pooled: the
 /// parked streams, which grow with use, and memory that the allocator keeps.
@@ -59,7 +59,7 @@ async fn wolf_to(fleet: &Fleet, tcp: std::net::SocketAddr) -> (Endpoint, AgentTu
 async fn thousands_of_dials_that_are_given_up_leave_nothing() {
     let _alone = alone().await;
     let fleet = Fleet::start().await;
-    let (endpoint, agent) = wolf_to(&fleet, silent().await).await;
+    let (endpoint, agent) = wolf_to(&fleet, echo().await).await;
     let dialer = fleet.dialer();
     let give_up = async |from: usize, to: usize| {
         let mut workers = tokio::task::JoinSet::new();
