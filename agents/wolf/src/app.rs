@@ -17,7 +17,7 @@ use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceSe
 use wolfpack_rpc::server::admin::Admin;
 use wolfpack_rpc::{ClientTls, PeerConfig, Profile, RpcChannel, Server};
 use wolfpack_runtime::{BoxError, Context, DataThread};
-use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
+use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, BrokerAt};
 use wolfpack_types::{Endpoint, Target as TunnelTarget};
 
 use crate::admission::Admission;
@@ -55,6 +55,8 @@ pub struct App {
     broker: RpcChannel,
     /// Where the tunnel runs.
     data_thread: DataThread,
+    /// All brokers it may attach at, that one first.
+    brokers: (BrokerAt, Vec<BrokerAt>),
     bridges: Arc<Bridges>,
     root: PathBuf,
     inventory: InventorySource,
@@ -97,12 +99,16 @@ impl App {
         let server = config.server_authority()?;
         let broker_address = agent_endpoint(&config, &identity, &server)?;
         let tls = ClientTls::load(&folders.store.tls_files())?;
-        let peer = PeerConfig::at(format!("https://{broker_address}"));
         let data_thread = DataThread::start("tunnel-data", &context)?;
-        let broker = {
+        let at = |address: String| {
             let _there = data_thread.enter();
-            RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))?
+            let peer = PeerConfig::at(format!("https://{address}"));
+            RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))
+                .map(|channel| BrokerAt { address, channel })
         };
+        let first = at(broker_address.to_string())?;
+        let broker = first.channel.clone();
+        let others = config.other_endpoints.iter().cloned().map(at).collect::<Result<_, _>>()?;
         let metrics = Metrics::new(&context.telemetry.meter());
         let inventory = InventorySource::new(&config);
         let measured = inventory.measure(None).await;
@@ -160,6 +166,7 @@ impl App {
             engine,
             broker,
             data_thread,
+            brokers: (first, others),
             bridges,
             root: folders.root,
             inventory,
@@ -234,7 +241,7 @@ impl App {
         let endpoint = Endpoint::Wolf(self.identity.wolf.clone());
         let tunnel_config = AgentTunnelConfig::new(endpoint, env!("CARGO_PKG_VERSION"));
         let instance = tunnel_config.instance.clone();
-        let mut tunnel = AgentTunnel::builder(tunnel_config, self.broker.clone());
+        let mut tunnel = AgentTunnel::builder_of(tunnel_config, self.brokers.0, self.brokers.1);
         let connections = tunnel.listen(TunnelTarget::RUNTIME).map(|accepted| {
             accepted.map(|io| {
                 let peer = runtime::peer(io.peer());

@@ -56,6 +56,10 @@ pub struct Config {
     /// Where this agent attaches, `host:port`. Default: what it was told when
     /// it joined.
     pub agent_endpoint: Option<String>,
+    /// More brokers to attach at, `host:port` of their agent ports: the next is
+    /// tried when one cannot be reached, and a broker that leaves may name which.
+    /// The registry is always reached through the first one. Default: none.
+    pub other_endpoints: Vec<String>,
     /// What sandboxes reach as `wolfpack.internal`.
     pub relay: RelayConfig,
     /// A name for people. Default: the host's name.
@@ -133,6 +137,7 @@ impl Default for Config {
             sandbox_agent_binary: "/usr/local/bin/wolfpack-sandbox-agent".into(),
             sandbox_otlp_endpoint: None,
             agent_endpoint: None,
+            other_endpoints: Vec::new(),
             relay: RelayConfig::default(),
             display_name: String::new(),
             labels: BTreeMap::new(),
@@ -268,13 +273,14 @@ impl Validate for Config {
         faults.extend(images::registry_faults(&self.registries));
         faults.extend(self.mounts.faults());
         faults.extend(self.targets.faults(&self.mounts.allow));
-        for (key, value) in [
-            ("agent_endpoint", &self.agent_endpoint),
-            ("relay.gateway", &self.relay.gateway),
-            ("relay.broker", &self.relay.broker),
-        ] {
-            let read = value.as_deref().map(|text| HostPort::parse(text, None));
-            match read {
+        let single = [
+            ("agent_endpoint", self.agent_endpoint.as_ref()),
+            ("relay.gateway", self.relay.gateway.as_ref()),
+            ("relay.broker", self.relay.broker.as_ref()),
+        ];
+        let others = self.other_endpoints.iter().map(|other| ("other_endpoints", Some(other)));
+        for (key, value) in single.into_iter().chain(others) {
+            match value.map(|text| HostPort::parse(text, None)) {
                 Some(Err(fault)) => faults.push(format!("{key}: {fault}")),
                 Some(Ok(read)) if read.host.is_empty() => {
                     faults.push(format!("{key}: the host is missing"));
@@ -326,13 +332,14 @@ mod tests {
             network: Some("host".into()),
             labels: BTreeMap::from([("Gpu".to_owned(), String::new())]),
             agent_endpoint: Some(":8444".into()),
+            other_endpoints: vec!["b.example:8444".into(), "b.example".into()],
             relay: RelayConfig { broker: Some("host".into()), ..RelayConfig::default() },
             join_token: Some("nonsense".into()),
             join_token_file: Some("/x".into()),
             ..Config::default()
         };
         let faults = config.faults();
-        assert_eq!(faults.len(), 9, "{faults:#?}");
+        assert_eq!(faults.len(), 10, "{faults:#?}");
         assert!(!faults.join(" ").contains("nonsense"), "a token is a secret");
     }
 

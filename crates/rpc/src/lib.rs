@@ -24,12 +24,13 @@ mod timeout;
 pub mod tls;
 
 pub use auth::{Authority, RemoteAuthority, SandboxClaims};
-pub use client::{ChannelError, PeerConfig, RpcChannel};
+pub use client::{ChannelError, PeerConfig, RequestCut, RpcChannel};
 pub use error::{from_status, to_status};
 pub use forward::Forward;
 pub use policy::{Allow, PolicyRow, RpcKind};
 pub use request::{Caller, caller, check, checked};
 pub use server::{
     BoundListener, HealthHandle, ListenConfig, ListenError, Peer, Profile, Server, ServerBuilder,
+    StreamCut,
 };
 pub use tls::{ClientAuth, ClientTls, ServerTls, TlsConfig, TlsError};

@@ -12,6 +12,13 @@ pub fn now() -> SystemTime {
     SystemTime::now()
 }
 
+/// The clock that never goes back: that of the runtime, where there is one, so
+/// that it stands still and jumps where a test or a simulation says so.
+#[must_use]
+pub fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// A source of time.
 pub trait Clock: Send + Sync {
     /// The wall clock.
@@ -30,37 +37,46 @@ impl Clock for SystemClock {
     }
 
     fn instant(&self) -> Instant {
-        Instant::now()
+        instant()
     }
 }
 
-/// A clock that moves only when told; both its clocks move together.
+/// A clock that moves only when told; both its clocks move together, unless one
+/// is made to jump.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
-    start: (SystemTime, Instant),
-    passed: Arc<Mutex<Duration>>,
+    start: Instant,
+    state: Arc<Mutex<(SystemTime, Duration)>>,
 }
 
 impl ManualClock {
     /// A clock that stands at `start`.
     #[must_use]
     pub fn at(start: SystemTime) -> Self {
-        Self { start: (start, Instant::now()), passed: Arc::new(Mutex::new(Duration::ZERO)) }
+        Self { start: instant(), state: Arc::new(Mutex::new((start, Duration::ZERO))) }
     }
 
     /// Moves it forward.
     pub fn advance(&self, by: Duration) {
-        *self.passed.lock() += by;
+        let mut state = self.state.lock();
+        state.0 += by;
+        state.1 += by;
+    }
+
+    /// Sets the wall clock, ahead or back, as somebody does to a machine's; the
+    /// clock that never goes back does not hear of it.
+    pub fn jump_to(&self, wall: SystemTime) {
+        self.state.lock().0 = wall;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        self.start.0 + *self.passed.lock()
+        self.state.lock().0
     }
 
     fn instant(&self) -> Instant {
-        self.start.1 + *self.passed.lock()
+        self.start + self.state.lock().1
     }
 }
 
@@ -76,6 +92,9 @@ mod tests {
         assert_eq!(clock.instant(), before);
         other.advance(Duration::from_secs(7));
         assert_eq!(clock.now(), SystemTime::UNIX_EPOCH + Duration::from_secs(7));
+        assert_eq!(clock.instant() - before, Duration::from_secs(7));
+        other.jump_to(SystemTime::UNIX_EPOCH);
+        assert_eq!(clock.now(), SystemTime::UNIX_EPOCH);
         assert_eq!(clock.instant() - before, Duration::from_secs(7));
     }
 }

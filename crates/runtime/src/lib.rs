@@ -29,6 +29,7 @@ pub mod clock;
 pub mod config;
 pub mod data_thread;
 pub mod process;
+pub mod random;
 pub mod service;
 pub mod supervisor;
 pub mod telemetry;

@@ -14,9 +14,9 @@ use tower_service::Service as _;
 use wolfpack_proto::tunnel::v1::{
     DialOpen, DialRequest, DialResponse, dial_request, dial_response,
 };
-use wolfpack_rpc::RpcChannel;
 use wolfpack_rpc::client::Bearer;
 use wolfpack_rpc::error::from_status;
+use wolfpack_rpc::{RequestCut, RpcChannel};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use crate::grpc;
@@ -152,8 +152,14 @@ impl Dialer {
         let open = DialRequest { frame: Some(dial_request::Frame::Open(open)) };
         let pipe = Arc::new(Pipe::default());
         let mut unclaimed = Unclaimed(Some(pipe.clone()));
-        let first = Some(encode::message(&open));
-        let body = DialBody { first, left, pipe: pipe.clone(), finished: false };
+        let cut = RequestCut::default();
+        let body = DialBody {
+            first: Some(encode::message(&open)),
+            left,
+            pipe: pipe.clone(),
+            cut: Some(cut.clone()),
+            finished: false,
+        };
         let request = grpc::request(grpc::DIAL_PATH, body);
         let response =
             self.broker.clone().call(request).await.map_err(|status| from_status(&status))?;
@@ -167,7 +173,7 @@ impl Dialer {
                     Some(dial_response::Frame::Opened(opened)) => {
                         unclaimed.0 = None;
                         Ok(TunnelStream {
-                            stream: ByteStream::new(incoming, Bytes::new(), pipe),
+                            stream: ByteStream::cutting(incoming, Bytes::new(), pipe, cut),
                             connection_id: opened.connection_id,
                         })
                     }
@@ -232,6 +238,8 @@ struct DialBody {
     first: Option<Bytes>,
     left: Arc<AtomicBool>,
     pipe: Arc<Pipe>,
+    /// Until it knows who polls it.
+    cut: Option<RequestCut>,
     finished: bool,
 }
 
@@ -243,6 +251,9 @@ impl Body for DialBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.cut.as_ref().is_some_and(RequestCut::polled) {
+            self.cut = None;
+        }
         if let Some(first) = self.first.take() {
             self.left.store(true, Ordering::Release);
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -258,7 +269,7 @@ impl Body for DialBody {
             }
             Take::Abort => {
                 self.finished = true;
-                Poll::Ready(Some(Err(cancelled())))
+                Poll::Ready(Some(Err(grpc::cancelled())))
             }
         }
     }
@@ -274,12 +285,4 @@ impl Drop for DialBody {
             self.pipe.break_with(reset("the connection was ended by the tunnel"));
         }
     }
-}
-
-/// An error that resets the stream with CANCEL, as a gRPC client does that
-/// gives a call up.
-fn cancelled() -> Status {
-    let mut status = Status::cancelled("the connection was given up");
-    status.set_source(Arc::new(h2::Error::from(h2::Reason::CANCEL)));
-    status
 }

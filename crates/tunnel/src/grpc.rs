@@ -1,5 +1,7 @@
 //! The little of gRPC over HTTP that the streams written by hand need.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use tonic::Status;
@@ -62,6 +64,14 @@ pub(crate) fn fault_trailers(fault: Fault) -> HeaderMap {
         trailers.insert(Status::GRPC_STATUS, HeaderValue::from(i32::from(status.code())));
     }
     trailers
+}
+
+/// An error that resets the stream with CANCEL, as a gRPC client does that
+/// gives a call up. What was not sent yet is dropped.
+pub(crate) fn cancelled() -> Status {
+    let mut status = Status::cancelled("the connection was given up");
+    status.set_source(Arc::new(h2::Error::from(h2::Reason::CANCEL)));
+    status
 }
 
 /// The failure that a response carries in its headers, if it carries one.

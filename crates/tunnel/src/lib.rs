@@ -23,8 +23,8 @@ mod stream;
 pub mod tcp;
 
 pub use agent::{
-    AgentTunnel, AgentTunnelConfig, Builder, TargetDialer, TargetStream, TunnelIo, TunnelListener,
-    TunnelPeer,
+    AgentTunnel, AgentTunnelConfig, BrokerAt, Builder, TargetDialer, TargetStream, TunnelIo,
+    TunnelListener, TunnelPeer,
 };
 pub use dial::{Destination, Dial};
 pub use dialer::{Dialer, TunnelStream};

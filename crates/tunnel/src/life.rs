@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use wolfpack_runtime::clock;
+
 /// The time of the last byte from a peer, cheap to set from every stream of its
 /// connection.
 #[derive(Debug, Clone)]
@@ -16,12 +18,13 @@ impl LifeMark {
     /// A peer that was heard of right now.
     #[must_use]
     pub fn now() -> Self {
-        Self { base: Instant::now(), millis: Arc::default() }
+        Self { base: clock::instant(), millis: Arc::default() }
     }
 
     /// A byte came.
     pub fn mark(&self) {
-        let millis = u64::try_from(self.base.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(clock::instant().duration_since(self.base).as_millis())
+            .unwrap_or(u64::MAX);
         self.millis.fetch_max(millis, Ordering::Relaxed);
     }
 

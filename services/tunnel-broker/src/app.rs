@@ -242,7 +242,7 @@ impl App {
         let draining = async {
             token.cancelled().await;
             exposures.close();
-            broker.drain(drain).await;
+            broker.drain(drain, &config.drain_alternatives).await;
             drained.cancel();
             Ok(())
         };

@@ -14,6 +14,8 @@ use crate::state::Limits;
 
 /// More threads than this only contend.
 const MAX_DATA_THREADS: usize = 256;
+/// More other brokers than this no agent needs to hear of.
+const MAX_ALTERNATIVES: usize = 16;
 
 /// Everything that can be set. Environment:
 /// `WOLFPACK_TUNNEL_BROKER__SECTION__KEY`.
@@ -42,6 +44,10 @@ pub struct Config {
     pub drain: Duration,
     /// Ports of the broker that lead to targets.
     pub exposures: ExposureConfig,
+    /// Where else agents may attach once this broker stops: agent ports of other
+    /// brokers, `host:port` as it stands in the agents' own configuration; an
+    /// agent goes to no other. Default: none.
+    pub drain_alternatives: Vec<String>,
     /// Logs, traces and metrics.
     pub telemetry: TelemetryConfig,
 }
@@ -109,6 +115,7 @@ impl Default for Config {
             limits: Limits::default(),
             drain: Duration::from_secs(600),
             exposures: ExposureConfig::default(),
+            drain_alternatives: Vec::new(),
             telemetry: TelemetryConfig::default(),
         }
     }
@@ -127,6 +134,15 @@ impl Validate for Config {
         }
         faults.extend(self.exposures.fixed.iter().flat_map(FixedExposure::faults));
         faults.extend(self.exposures.on_request.iter().flat_map(ExposureRules::faults));
+        if self.drain_alternatives.len() > MAX_ALTERNATIVES {
+            faults.push(format!("drain_alternatives may name at most {MAX_ALTERNATIVES} brokers"));
+        }
+        for address in &self.drain_alternatives {
+            let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+                faults.push(format!("drain_alternatives: {address:?} is not host:port"));
+            }
+        }
         faults.extend(self.telemetry.faults());
         faults
     }
@@ -158,5 +174,10 @@ mod tests {
         config.limits.dials_burst = 0;
         config.limits.bytes_per_second = 1;
         assert_eq!(config.faults().len(), 8, "{:?}", config.faults());
+        config.drain_alternatives =
+            ["b:8444", "[::1]:8444", "b", ":8444", "b:0", "b:x"].map(str::to_owned).to_vec();
+        assert_eq!(config.faults().len(), 12, "{:?}", config.faults());
+        config.drain_alternatives = vec!["b:8444".to_owned(); MAX_ALTERNATIVES + 1];
+        assert_eq!(config.faults().len(), 9, "{:?}", config.faults());
     }
 }

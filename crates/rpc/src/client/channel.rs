@@ -22,6 +22,7 @@ use wolfpack_runtime::{BoxError, trace_context};
 
 use super::bearer::Bearer;
 use super::connector;
+use super::cut::cuttable;
 use super::response::{self, exceeded};
 use crate::call;
 use crate::server::layers::trace::REQUEST_ID;
@@ -351,10 +352,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, work: F) {
-        let work = async move {
-            work.await;
-        };
-        spawn_as(&self.dispatch, work);
+        spawn_as(&self.dispatch, cuttable(work));
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use wolfpack_runtime::telemetry::spawn_as;
 
+use super::cut::cuttable;
 use super::drain::Drain;
 use super::ingress::Ingress;
 use super::io::{BoxIo, Protocol, Rewound, sniff};
@@ -205,7 +206,7 @@ where
     fn execute(&self, stream: F) {
         let cut: CancellationToken = self.drain.cut.clone();
         let stream = async move {
-            cut.run_until_cancelled(stream).await;
+            cut.run_until_cancelled(cuttable(stream)).await;
         };
         // The connection's task is the supervisor's; its streams are the
         // connection's, and are counted and cut with it.

@@ -23,6 +23,7 @@ pub mod admin;
 mod body;
 mod builder;
 mod connection;
+mod cut;
 mod dispatch;
 mod drain;
 mod health;
@@ -42,6 +43,7 @@ mod stack;
 mod whole;
 
 pub use builder::ServerBuilder;
+pub use cut::StreamCut;
 pub use health::HealthHandle;
 pub use ingress::Ingress;
 pub(crate) use io::BoxIo;

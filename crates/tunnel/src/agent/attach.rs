@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use wolfpack_rpc::RpcChannel;
-use wolfpack_runtime::Supervisor;
+use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_types::{Fault, Reason};
 
-use super::AgentTunnelConfig;
 use super::dials::Dials;
 use super::exports::Exports;
 use super::session::{self, SessionEnd};
-use crate::protocol::Backoff;
+use super::{AgentTunnelConfig, BrokerAt};
+use crate::protocol::{Backoff, drain};
 
 pub(super) struct Attacher {
     pub(super) config: AgentTunnelConfig,
-    pub(super) channel: RpcChannel,
+    /// Where it may attach; never empty.
+    pub(super) brokers: Vec<BrokerAt>,
     pub(super) exports: Arc<Exports>,
     pub(super) connections: Arc<AtomicU32>,
     /// Dials that wait for a stream, over all sessions.
@@ -28,11 +28,19 @@ pub(super) struct Attacher {
     pub(super) attached: watch::Sender<bool>,
 }
 
+/// What a broker that leaves says.
+pub(super) struct Leaving {
+    /// How long to wait before attaching elsewhere.
+    pub(super) wait: Duration,
+    /// Other brokers, by address.
+    pub(super) alternatives: Vec<String>,
+}
+
 /// Why a session is no longer the one to use.
 enum Over {
     Ended(SessionEnd),
-    /// It runs on until its broker leaves; attach elsewhere after this time.
-    Draining(Duration),
+    /// It runs on until its broker leaves; attach elsewhere.
+    Draining(Leaving),
 }
 
 impl Attacher {
@@ -42,15 +50,18 @@ impl Attacher {
         let attacher = Arc::new(self);
         let stop = attacher.supervisor.token();
         let mut backoff = Backoff::default();
+        let addresses: Vec<String> =
+            attacher.brokers.iter().map(|broker| broker.address.clone()).collect();
+        let mut at = 0;
         loop {
-            let began = Instant::now();
+            let began = clock::instant();
             let (fault, draining) = tokio::select! {
                 () = stop.cancelled() => return None,
-                over = Self::one(&attacher) => match over {
+                over = Self::one(&attacher, at) => match over {
                     Over::Ended(SessionEnd::Stopped) => return None,
                     Over::Ended(SessionEnd::Lost(fault)) => (fault, None),
-                    Over::Draining(wait) => {
-                        (Fault::new(Reason::BrokerDraining, "the broker will leave"), Some(wait))
+                    Over::Draining(leaving) => {
+                        (Fault::new(Reason::BrokerDraining, "the broker will leave"), Some(leaving))
                     }
                 }
             };
@@ -58,11 +69,17 @@ impl Attacher {
                 tracing::warn!(endpoint = %attacher.config.endpoint, "a newer instance took over; this one stays away");
                 return Some(fault);
             }
-            backoff.was_up_for(began.elapsed());
-            let wait = match draining {
-                Some(wait) => wait,
-                None => backoff.next_wait(rand::random(), fault.retry_after),
+            backoff.was_up_for(clock::instant().duration_since(began));
+            let (next, wait) = match draining {
+                Some(leaving) => {
+                    (drain::elsewhere(&addresses, at, &leaving.alternatives), leaving.wait)
+                }
+                None => (
+                    (at + 1) % addresses.len(),
+                    backoff.next_wait(attacher.config.jitter.fraction(), fault.retry_after),
+                ),
             };
+            at = next;
             tracing::info!(
                 endpoint = %attacher.config.endpoint,
                 reason = %fault.reason,
@@ -77,12 +94,12 @@ impl Attacher {
     }
 
     /// One session, as long as it is the one to use.
-    async fn one(attacher: &Arc<Self>) -> Over {
-        let control =
-            match session::attach(&attacher.config, &attacher.channel, &attacher.exports).await {
-                Ok(control) => control,
-                Err(fault) => return Over::Ended(SessionEnd::Lost(fault)),
-            };
+    async fn one(attacher: &Arc<Self>, at: usize) -> Over {
+        let channel = attacher.brokers[at].channel.clone();
+        let control = match session::attach(&attacher.config, &channel, &attacher.exports).await {
+            Ok(control) => control,
+            Err(fault) => return Over::Ended(SessionEnd::Lost(fault)),
+        };
         tracing::info!(endpoint = %attacher.config.endpoint, "attached");
         let (drain, draining) = oneshot::channel();
         let (finish, finished) = oneshot::channel();
@@ -91,7 +108,7 @@ impl Attacher {
         attacher.supervisor.spawn("tunnel_session", async move {
             this.sessions.fetch_add(1, Ordering::SeqCst);
             this.show();
-            let end = session::run(control, &this, drain).await;
+            let end = session::run(control, channel, &this, drain).await;
             this.sessions.fetch_sub(1, Ordering::SeqCst);
             this.show();
             let _ = finish.send(end);
@@ -100,7 +117,7 @@ impl Attacher {
         tokio::select! {
             biased;
             end = finished => ended(end),
-            Ok(wait) = draining => Over::Draining(wait),
+            Ok(leaving) = draining => Over::Draining(leaving),
         }
     }
 

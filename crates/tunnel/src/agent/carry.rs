@@ -50,18 +50,18 @@ pub(super) enum Ended {
 
 /// Opens a stream that answers the dial `dial_id`, or parks when that is empty,
 /// and serves the connection it is given. `cancel` ends it while it waits;
-/// `pending` lives as long as that.
+/// `pending` is taken once it has one.
 pub(super) async fn carry(
-    session: Arc<Session>,
-    pending: Option<PendingDial>,
+    session: &Arc<Session>,
+    pending: &mut Option<PendingDial>,
     dial_id: Bytes,
-    cancel: CancellationToken,
+    cancel: &CancellationToken,
 ) -> Ended {
     let parked = dial_id.is_empty().then(|| session.count_parked());
     let park = Park { session_id: session.id.clone(), dial_id };
     let park = CarryRequest { frame: Some(carry_request::Frame::Park(park)) };
     let (body, control) = CarryRequestBody::new(encode::message(&park));
-    let waiting = open_of(&session, body);
+    let waiting = open_of(session, body);
     let opened = tokio::select! {
         opened = waiting => opened,
         () = cancel.cancelled() => {
@@ -80,7 +80,7 @@ pub(super) async fn carry(
             return Ended::Failed(fault);
         }
     };
-    drop((parked, pending));
+    drop((parked, pending.take()));
     session.used();
     let Some(_connection) = session.admit() else {
         let fault =
@@ -96,7 +96,7 @@ pub(super) async fn carry(
         caller = open.caller,
     );
     trace_context::set_parent(&span, &open.traceparent);
-    serve(&session, open, incoming, &control, span).await;
+    serve(session, open, incoming, &control, span).await;
     Ended::Served
 }
 
@@ -111,6 +111,7 @@ async fn open_of(
     if let Some(status) = grpc::failure(response.headers()) {
         return Err(from_status(&status));
     }
+    session.arrived();
     let mut incoming = Incoming::new(response.into_body(), DataMode::Payload);
     incoming.set_life(session.life.clone());
     match incoming.next().await {

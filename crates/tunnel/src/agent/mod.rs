@@ -17,6 +17,7 @@ use std::time::SystemTime;
 
 use tokio::sync::{mpsc, watch};
 use wolfpack_rpc::RpcChannel;
+use wolfpack_runtime::random::Jitter;
 use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_types::{Endpoint, Fault, InstanceId};
 
@@ -41,6 +42,8 @@ pub struct AgentTunnelConfig {
     pub version: String,
     /// The most connections it takes at once.
     pub max_connections: u32,
+    /// What spreads its attempts to attach over time.
+    pub jitter: Jitter,
 }
 
 impl AgentTunnelConfig {
@@ -56,14 +59,25 @@ impl AgentTunnelConfig {
             started: clock::now(),
             version: version.into(),
             max_connections: Self::MAX_CONNECTIONS,
+            jitter: Jitter::default(),
         }
     }
+}
+
+/// A broker that an agent may attach at.
+#[derive(Clone)]
+pub struct BrokerAt {
+    /// Its agent port, `host:port`, by which a broker that leaves may name it.
+    pub address: String,
+    /// A channel to it that carries the agent's identity, verifies the broker's,
+    /// and connects again by itself.
+    pub channel: RpcChannel,
 }
 
 /// Collects what an agent offers, then starts the tunnel.
 pub struct Builder {
     config: AgentTunnelConfig,
-    broker: RpcChannel,
+    brokers: Vec<BrokerAt>,
     exports: Exports,
 }
 
@@ -97,7 +111,7 @@ impl Builder {
         let dials = Dials::default();
         let attacher = attach::Attacher {
             config: self.config,
-            channel: self.broker.without_deadline(),
+            brokers: self.brokers,
             exports: Arc::new(self.exports),
             connections: connections.clone(),
             dials: dials.clone(),
@@ -127,7 +141,25 @@ impl AgentTunnel {
     /// agent's identity and connects again by itself.
     #[must_use]
     pub fn builder(config: AgentTunnelConfig, broker: RpcChannel) -> Builder {
-        Builder { config, broker, exports: Exports::default() }
+        Self::builder_of(config, BrokerAt { address: String::new(), channel: broker }, Vec::new())
+    }
+
+    /// As [`AgentTunnel::builder`], for an agent that may attach at one of
+    /// several brokers: the first one, or the next when it cannot be reached,
+    /// has lost the session or leaves. It holds one session at a time, and two
+    /// while a broker that leaves lets connections finish.
+    #[must_use]
+    pub fn builder_of(
+        config: AgentTunnelConfig,
+        first: BrokerAt,
+        others: Vec<BrokerAt>,
+    ) -> Builder {
+        let all = std::iter::once(first).chain(others);
+        let patient = |broker: BrokerAt| BrokerAt {
+            channel: broker.channel.without_deadline(),
+            address: broker.address,
+        };
+        Builder { config, brokers: all.map(patient).collect(), exports: Exports::default() }
     }
 
     /// Whether a session is open now.

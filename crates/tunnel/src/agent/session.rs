@@ -18,11 +18,12 @@ use wolfpack_proto::tunnel::v1::{
 };
 use wolfpack_rpc::RpcChannel;
 use wolfpack_rpc::error::from_status;
-use wolfpack_runtime::Supervisor;
+use wolfpack_runtime::random::Jitter;
+use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_types::{Fault, Reason};
 
 use super::AgentTunnelConfig;
-use super::attach::Attacher;
+use super::attach::{Attacher, Leaving};
 use super::carry::{Ended, carry};
 use super::dials::{Dials, PendingDial};
 use super::exports::Exports;
@@ -33,6 +34,10 @@ use crate::protocol::{Heartbeat, Life, PoolSize, drain};
 const WELCOME: Duration = Duration::from_secs(10);
 /// Control messages that wait to be sent; more end the session.
 const CONTROL_QUEUE: usize = 256;
+/// Streams in a row that a broker may not know the session of, before the
+/// session is given up: a balancer that spreads streams over brokers sends every
+/// other one astray, and the session is good for those that arrive.
+const MOST_ASTRAY: u32 = 32;
 /// How long parking pauses after the broker refused a stream.
 const PARK_PAUSE: Duration = Duration::from_millis(250);
 
@@ -46,9 +51,12 @@ pub(super) struct Session {
     pub(super) max_connections: u32,
     dials: Dials,
     supervisor: Supervisor,
+    jitter: Jitter,
     pool: Mutex<PoolSize>,
     parked: Arc<AtomicUsize>,
     paused_until: Mutex<Option<Instant>>,
+    /// Streams in a row that landed where the session is not known.
+    astray: AtomicU32,
     /// Something changed that the pool should look at.
     changed: Notify,
     /// Cancelled when the session is over or leaves; ends what is parked.
@@ -72,13 +80,26 @@ impl Session {
 
     /// A stream got work.
     pub(super) fn used(&self) {
-        self.pool.lock().used(Instant::now());
+        self.pool.lock().used(clock::instant());
         self.changed.notify_one();
+    }
+
+    /// A stream landed where it should.
+    pub(super) fn arrived(&self) {
+        self.astray.store(0, Ordering::Relaxed);
+    }
+
+    /// A stream landed where the session is not known. As long as the control
+    /// stream is there, its broker knows it; but not for ever.
+    fn astray(&self) {
+        if self.astray.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_ASTRAY {
+            self.token.cancel();
+        }
     }
 
     /// Opens streams until as many are parked as should be.
     fn top_up(self: &Arc<Self>) {
-        let now = Instant::now();
+        let now = clock::instant();
         if self.token.is_cancelled() || self.paused_until.lock().is_some_and(|until| until > now) {
             return;
         }
@@ -91,24 +112,30 @@ impl Session {
 
     fn spawn(
         self: &Arc<Self>,
-        pending: Option<PendingDial>,
+        mut pending: Option<PendingDial>,
         dial_id: Bytes,
         cancel: CancellationToken,
     ) {
         let session = self.clone();
         self.supervisor.spawn("tunnel_carry", async move {
             let answers = !dial_id.is_empty();
-            if let Ended::Failed(fault) = carry(session.clone(), pending, dial_id, cancel).await {
+            while let Ended::Failed(fault) =
+                carry(&session, &mut pending, dial_id.clone(), &cancel).await
+            {
                 tracing::debug!(reason = %fault.reason, answers, "a carry stream failed: {}", fault.message);
+                let astray = fault.reason == Reason::SessionUnknown;
+                if astray {
+                    session.astray();
+                }
                 if !answers {
                     let mut paused = session.paused_until.lock();
-                    let until = Instant::now() + PARK_PAUSE;
+                    let until = clock::instant() + PARK_PAUSE;
                     // A pause for good, as the broker leaves, stays.
                     *paused = Some(paused.map_or(until, |paused| paused.max(until)));
                 }
-                if fault.reason == Reason::SessionUnknown {
-                    // The broker forgot us; attach again.
-                    session.token.cancel();
+                // A dial is tried again: it is still good where it was made.
+                if !astray || !answers {
+                    break;
                 }
             }
             session.changed.notify_one();
@@ -178,26 +205,29 @@ pub(super) async fn attach(
 }
 
 /// Runs a session to its end. `draining` is told once when the broker will
-/// leave, with how long to wait before attaching elsewhere.
+/// leave.
 pub(super) async fn run(
     control: Control,
+    channel: RpcChannel,
     attacher: &Attacher,
-    draining: oneshot::Sender<Duration>,
+    draining: oneshot::Sender<Leaving>,
 ) -> SessionEnd {
     let Control { mut inbound, outbound, welcome } = control;
     let stop = attacher.supervisor.token();
     let session = Arc::new(Session {
         id: welcome.session_id,
-        channel: attacher.channel.clone(),
+        channel,
         exports: attacher.exports.clone(),
         life: LifeMark::now(),
         connections: attacher.connections.clone(),
         max_connections: attacher.config.max_connections,
         dials: attacher.dials.clone(),
         supervisor: attacher.supervisor.clone(),
+        jitter: attacher.config.jitter.clone(),
         pool: Mutex::new(PoolSize::new(welcome.parked_target as usize)),
         parked: Arc::default(),
         paused_until: Mutex::new(None),
+        astray: AtomicU32::new(0),
         changed: Notify::new(),
         token: stop.child_token(),
     });
@@ -207,7 +237,7 @@ pub(super) async fn run(
         .and_then(|heartbeat| Duration::try_from(heartbeat).ok())
         .filter(|heartbeat| !heartbeat.is_zero())
         .unwrap_or(Duration::from_secs(10));
-    let mut heartbeat = Heartbeat::new(interval, Instant::now());
+    let mut heartbeat = Heartbeat::new(interval, clock::instant());
     let mut tick = tokio::time::interval(heartbeat.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = Some(draining);
@@ -215,9 +245,10 @@ pub(super) async fn run(
     loop {
         session.top_up();
         let answer = tokio::select! {
+            biased;
             () = stop.cancelled() => return SessionEnd::Stopped,
             () = session.token.cancelled() => {
-                return SessionEnd::Lost(Fault::new(Reason::SessionUnknown, "the broker does not know the session"));
+                return SessionEnd::Lost(Fault::new(Reason::SessionUnknown, "the broker does not know the session; a balancer before brokers must pass on whole connections"));
             }
             message = inbound.message() => {
                 session.life.mark();
@@ -234,7 +265,7 @@ pub(super) async fn run(
             }
             () = session.changed.notified() => None,
             _ = tick.tick() => {
-                match heartbeat.check(Instant::now(), session.life.heard()) {
+                match heartbeat.check(clock::instant(), session.life.heard()) {
                     Life::Heard => None,
                     Life::Ask => {
                         nonce += 1;
@@ -261,7 +292,7 @@ pub(super) async fn run(
 fn handle(
     session: &Arc<Session>,
     message: attach_response::Message,
-    draining: &mut Option<oneshot::Sender<Duration>>,
+    draining: &mut Option<oneshot::Sender<Leaving>>,
 ) -> Option<attach_request::Message> {
     use attach_response::Message;
     match message {
@@ -278,7 +309,7 @@ fn handle(
             let cancel = session.token.child_token();
             let pending = session.dials.begin(dial.dial_id.clone(), cancel.clone())?;
             // The pool was too small.
-            session.pool.lock().used(Instant::now());
+            session.pool.lock().used(clock::instant());
             session.spawn(Some(pending), dial.dial_id, cancel);
             None
         }
@@ -289,11 +320,11 @@ fn handle(
         Message::Drain(drain) => {
             let time = |told: Option<prost_types::Duration>| Duration::try_from(told?).ok();
             let after = time(drain.retry_after).unwrap_or_default();
-            let wait = drain::wait(after, time(drain.spread), rand::random());
+            let wait = drain::wait(after, time(drain.spread), session.jitter.fraction());
             // What is parked stays until the broker ends it; nothing new is.
-            *session.paused_until.lock() = Some(Instant::now() + Duration::from_secs(86_400));
+            *session.paused_until.lock() = Some(clock::instant() + Duration::from_secs(86_400));
             if let Some(draining) = draining.take() {
-                let _ = draining.send(wait);
+                let _ = draining.send(Leaving { wait, alternatives: drain.alternatives });
             }
             None
         }

@@ -7,7 +7,7 @@ use wolfpack_types::{Fault, Reason};
 use super::carry::{left_early, to_end};
 use super::carry_body::{CarryControl, Source};
 use super::target::TargetStream;
-use crate::stream::{Incoming, PumpError, SocketReader, Taken, pump, reset};
+use crate::stream::{Incoming, PumpError, SocketReader, Taken, cut_off, pump, reset};
 
 /// Runs a connection to a socket: the body reads it, this task writes it.
 pub(super) async fn serve(
@@ -38,7 +38,7 @@ fn fault_of(error: PumpError) -> Fault {
         PumpError::Reset(frame) => crate::reasons::from_reset(&frame),
         PumpError::Ended(Some(status)) => from_status(&status),
         PumpError::Ended(None) => reset("the connection was cut"),
-        PumpError::Broken(error) => reset("the connection was cut").caused_by(error),
+        PumpError::Broken(error) => cut_off(error),
         PumpError::Protocol => reset("the broker broke the protocol"),
         PumpError::Socket(error) => {
             Fault::new(Reason::ConnectionReset, "the target broke the connection").caused_by(error)

@@ -29,6 +29,18 @@ pub fn wait(retry_after: Duration, spread: Option<Duration>, random: f64) -> Dur
     retry_after + spread.mul_f64(random.clamp(0.0, 1.0))
 }
 
+/// Where an agent goes from its broker `at`, which leaves: to the first of the
+/// `alternatives` that is among its `own` brokers, else to the next of its own;
+/// back to the same one when there is no other. What it does not know already
+/// it never goes to, whatever a broker says.
+#[must_use]
+pub fn elsewhere(own: &[String], at: usize, alternatives: &[String]) -> usize {
+    let known = |address: &String| {
+        own.iter().enumerate().position(|(other, own)| other != at && own == address)
+    };
+    alternatives.iter().find_map(known).unwrap_or_else(|| (at + 1) % own.len().max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +73,18 @@ mod tests {
         }
         assert!(seconds.iter().all(|came| *came <= admitted), "{seconds:?}");
         assert_eq!(seconds.iter().sum::<u32>(), 5000);
+    }
+
+    #[test]
+    fn an_agent_goes_only_where_its_own_configuration_says() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let own = names(&["a", "b", "c"]);
+        assert_eq!(elsewhere(&own, 0, &names(&["c", "b"])), 2, "the best first");
+        assert_eq!(elsewhere(&own, 0, &names(&["evil", "b"])), 1);
+        assert_eq!(elsewhere(&own, 0, &names(&["evil", "a"])), 1, "the next of its own");
+        assert_eq!(elsewhere(&own, 2, &[]), 0);
+        assert_eq!(elsewhere(&names(&["a"]), 0, &names(&["evil"])), 0, "it has no other");
     }
 
     proptest! {

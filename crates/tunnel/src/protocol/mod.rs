@@ -10,6 +10,7 @@ pub mod heartbeat;
 pub mod instances;
 pub mod pace;
 pub mod pool;
+pub mod routes;
 
 pub use backoff::Backoff;
 pub use decode::{DataMode, DecodeError, Decoder, Event};
@@ -18,6 +19,7 @@ pub use heartbeat::{Heartbeat, Life};
 pub use instances::{AHEAD_MICROS, Admitted, InstanceLedger, Process, Refused};
 pub use pace::Pace;
 pub use pool::PoolSize;
+pub use routes::{Forwarding, Next, Route, RouteTable, Stale};
 
 /// The most bytes of a connection that one frame carries when we make it.
 pub const CHUNK: usize = 32 * 1024;

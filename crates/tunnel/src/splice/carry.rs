@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -14,9 +14,10 @@ use tonic::Status;
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
+use wolfpack_rpc::StreamCut;
 use wolfpack_types::{Fault, Reason};
 
-use super::link::{Direction, Link};
+use super::link::{Carrier, Direction, Link};
 use super::relay::RelayBody;
 use super::socket;
 use crate::grpc::{fault_trailers, ok_trailers};
@@ -128,6 +129,7 @@ pub enum CarryAnswer {
 pub struct CarryStream {
     slot: Option<Arc<Mutex<Slot>>>,
     incoming: Option<Incoming>,
+    cut: Option<StreamCut>,
     opened: bool,
 }
 
@@ -138,8 +140,8 @@ impl std::fmt::Debug for CarryStream {
 }
 
 impl CarryStream {
-    /// Reads the first message of a Carry call, which must be `Park`; the
-    /// caller bounds the time. Gives the stream, the body to answer with, and
+    /// Reads the first message of a Carry call, which must be `Park`; to be
+    /// called by its handler, which bounds the time. Gives the stream, the body to answer with, and
     /// what the agent asked for.
     ///
     /// # Errors
@@ -162,7 +164,8 @@ impl CarryStream {
         };
         let slot = Arc::new(Mutex::new(Slot::default()));
         let body = CarryBody { slot: slot.clone(), relay: None, done: false };
-        Ok((Self { slot: Some(slot), incoming: Some(incoming), opened: false }, body, park))
+        let (incoming, cut) = (Some(incoming), StreamCut::current());
+        Ok((Self { slot: Some(slot), incoming, cut, opened: false }, body, park))
     }
 
     /// Counts later bytes of the stream as life of its agent.
@@ -226,6 +229,7 @@ impl CarryStream {
     pub fn splice(mut self, link: Link, caller: CallerStream, first: Bytes) -> Option<RelayBody> {
         let (slot, incoming) = (self.slot.take()?, self.incoming.take()?);
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
+        link.carried_by(Carrier { source: down.source(), response: self.cut.take() });
         Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
         Some(down)
     }
@@ -238,6 +242,7 @@ impl CarryStream {
     pub async fn splice_socket(mut self, link: Link, socket: TcpStream) {
         let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
         let (reader, writer) = socket.into_split();
+        link.carried_by(Carrier { source: Weak::new(), response: self.cut.take() });
         let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader)));
         Slot::set(&slot, Work::Relay(up));
         socket::write(link, writer, incoming).await;

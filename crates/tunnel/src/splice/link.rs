@@ -3,13 +3,19 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use wolfpack_rpc::StreamCut;
 use wolfpack_types::{Fault, Reason};
 
+use super::relay::StreamSource;
 use super::throttle::Throttle;
 use crate::stream::reset;
+
+/// How long the agent may take what was sent, once it has finished itself and
+/// the caller has left.
+pub(crate) const LINGER: Duration = Duration::from_secs(60);
 
 /// Which way bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +71,24 @@ pub struct LinkEnd {
     pub fault: Option<Fault>,
 }
 
+/// The agent's stream: both its halves must go for HTTP/2 to reset it.
+pub(crate) struct Carrier {
+    /// What the agent sends, held by the body that goes down.
+    pub(crate) source: Weak<StreamSource>,
+    /// The response that the agent reads.
+    pub(crate) response: Option<StreamCut>,
+}
+
+impl Carrier {
+    fn cut(self) {
+        let source = self.source.upgrade().and_then(|source| source.lock().take());
+        drop(source);
+        if let Some(response) = self.response {
+            response.cut();
+        }
+    }
+}
+
 type OnEnd = Box<dyn FnOnce(LinkEnd) + Send>;
 
 /// Bytes over all connections of a broker, for its metrics.
@@ -108,6 +132,9 @@ struct State {
     fault: Option<Fault>,
     ways: [Way; 2],
     wakers: [Option<Waker>; 2],
+    carrier: Option<Carrier>,
+    /// Since when the caller is gone and the agent is not done.
+    lingers: Option<Instant>,
 }
 
 impl std::fmt::Debug for Link {
@@ -147,14 +174,59 @@ impl Link {
         WeakLink(Arc::downgrade(&self.shared))
     }
 
-    /// Ends the connection: both sides get `fault` as soon as they can be told.
-    /// The first fault stays.
+    /// Ends the connection: the caller gets `fault` once it has read what came
+    /// before, the agent a reset at once, whether it reads or not. The first
+    /// fault stays.
     pub fn abort(&self, fault: Fault) {
         let mut state = self.shared.state.lock();
         state.fault.get_or_insert(fault);
         let wakers = std::mem::take(&mut state.wakers);
+        let carrier = state.carrier.take();
         drop(state);
         wakers.into_iter().flatten().for_each(Waker::wake);
+        if let Some(carrier) = carrier {
+            carrier.cut();
+        }
+    }
+
+    /// Says by which stream the agent is reached.
+    pub(crate) fn carried_by(&self, carrier: Carrier) {
+        let mut state = self.shared.state.lock();
+        if state.fault.is_none() {
+            state.carrier = Some(carrier);
+            return;
+        }
+        drop(state);
+        // It ended in between.
+        carrier.cut();
+    }
+
+    /// The caller has left, or has all. Unless the agent had finished, and what
+    /// the caller sent may only be on its way, that is the end for the agent, too.
+    pub(crate) fn caller_left(&self) {
+        self.over(Direction::Down);
+        let mut state = self.shared.state.lock();
+        let done = state.fault.is_none() && state.ways[Direction::Down.index()].finished;
+        let carrier = if done { None } else { state.carrier.take() };
+        drop(state);
+        if let Some(carrier) = carrier {
+            carrier.cut();
+        }
+    }
+
+    /// Looks whether the agent takes too long for what was sent before the
+    /// caller left, and ends that.
+    fn check(&self, now: Instant) {
+        let mut state = self.shared.state.lock();
+        if !state.ways[Direction::Down.index()].over {
+            return;
+        }
+        let since = *state.lingers.get_or_insert(now);
+        if now.saturating_duration_since(since) < LINGER {
+            return;
+        }
+        drop(state);
+        self.abort(reset("the target did not take what was sent in time"));
     }
 
     /// Bytes passed on so far.
@@ -246,6 +318,14 @@ impl WeakLink {
     pub fn abort(&self, fault: Fault) {
         if let Some(link) = self.upgrade() {
             link.abort(fault);
+        }
+    }
+
+    /// To be called now and then: ends a connection whose caller has left a
+    /// minute ago and whose agent is still not done with what was sent.
+    pub fn check(&self, now: Instant) {
+        if let Some(shared) = self.0.upgrade() {
+            Link { shared }.check(now);
         }
     }
 }

@@ -1,27 +1,31 @@
 //! One direction of a connection, as the body that its receiver reads.
 
-use std::error::Error as _;
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use parking_lot::Mutex;
 use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use wolfpack_types::{Fault, Reason};
 
 use super::link::{Direction, Link};
-use crate::grpc::{fault_trailers, ok_trailers};
+use crate::grpc::{cancelled, fault_trailers, ok_trailers};
 use crate::protocol::encode;
 use crate::reasons;
 use crate::stream::{
     Incoming, IncomingError, Item, LARGE, Late, SocketReader, late_message, reset,
 };
 
+/// A stream that a body reads; the [`Link`] may take it away when all is over.
+pub(crate) type StreamSource = Mutex<Option<Incoming>>;
+
 /// Where the frames of a direction come from.
 enum Source {
     /// A stream, which gives frames as they came.
-    Stream(Incoming),
+    Stream(Arc<StreamSource>),
     /// A socket of the broker's own, whose bytes are made into frames.
     Socket(SocketReader),
 }
@@ -30,7 +34,9 @@ enum Source {
 /// OK only when both directions have finished and, for the caller, the agent
 /// has ended its request: by that it says that the target took all. A reset, a
 /// lost stream or an abort of the [`Link`] ends it with that fault, one that
-/// comes after the `fin` too.
+/// comes after the `fin` too: the caller is told why, after all that came
+/// before; the agent's stream is reset, as what it does not read would stand
+/// before any word.
 pub struct RelayBody {
     link: Link,
     direction: Direction,
@@ -68,7 +74,7 @@ impl RelayBody {
         Self {
             link,
             direction,
-            source: Source::Stream(source),
+            source: Source::Stream(Arc::new(Mutex::new(Some(source)))),
             first,
             state: State::Copying,
             pause: false,
@@ -89,19 +95,34 @@ impl RelayBody {
         }
     }
 
+    /// What it reads, for whoever may have to take it away.
+    pub(crate) fn source(&self) -> Weak<StreamSource> {
+        match &self.source {
+            Source::Stream(source) => Arc::downgrade(source),
+            Source::Socket(_) => Weak::new(),
+        }
+    }
+
+    /// The next thing its sender says.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Item, IncomingError>> {
+        let Source::Stream(source) = &self.source else { return Poll::Pending };
+        match source.lock().as_mut() {
+            Some(source) => source.poll_next(cx),
+            // Taken away with a fault, which is looked for first.
+            None => Poll::Pending,
+        }
+    }
+
     /// Reads the source once.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let source = match &mut self.source {
-            Source::Stream(source) => source,
-            Source::Socket(socket) => {
-                return Poll::Ready(match ready!(socket.poll_frame(cx)) {
-                    Ok(Some(frame)) => Step::Frame(frame),
-                    Ok(None) => Step::Fin,
-                    Err(error) => Step::Fail(caller_left().caused_by(error)),
-                });
-            }
-        };
-        let step = match ready!(source.poll_next(cx)) {
+        if let Source::Socket(socket) = &mut self.source {
+            return Poll::Ready(match ready!(socket.poll_frame(cx)) {
+                Ok(Some(frame)) => Step::Frame(frame),
+                Ok(None) => Step::Fin,
+                Err(error) => Step::Fail(caller_left().caused_by(error)),
+            });
+        }
+        let step = match ready!(self.poll_next(cx)) {
             Ok(Item::Data(bytes)) => Step::Frame(bytes),
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Fin => Step::Fin,
@@ -128,7 +149,8 @@ impl RelayBody {
     /// The end of the agent's direction, once it is known how it ends.
     fn poll_down_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.state == State::Tail
-            && let Source::Stream(source) = &mut self.source
+            && let Source::Stream(source) = &self.source
+            && let Some(source) = source.lock().as_mut()
             && let Poll::Ready(result) = poll_tail(source, cx)
         {
             result?;
@@ -152,10 +174,16 @@ impl RelayBody {
         }
     }
 
-    fn end(&mut self, result: Result<(), Fault>) -> Frame<Bytes> {
+    fn end(&mut self, result: Result<(), Fault>) -> Result<Frame<Bytes>, Status> {
         self.state = State::Done;
         self.link.over(self.direction);
-        Frame::trailers(result.map_or_else(fault_trailers, |()| ok_trailers()))
+        match result {
+            Ok(()) => Ok(Frame::trailers(ok_trailers())),
+            Err(fault) if self.direction == Direction::Down => {
+                Ok(Frame::trailers(fault_trailers(fault)))
+            }
+            Err(_) => Err(cancelled()),
+        }
     }
 }
 
@@ -182,23 +210,12 @@ pub(super) fn caller_left() -> Fault {
 /// What it is to a caller that the agent's stream broke: the agent gave it up,
 /// or its connection is lost.
 pub(super) fn broken(error: IncomingError) -> Fault {
-    if was_lost(&error) {
+    if error.h2().is_some_and(|h2| h2.is_io() || h2.is_go_away()) {
         Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
             .caused_by(error)
     } else {
         reset("the agent's stream broke; dial again").caused_by(error)
     }
-}
-
-fn was_lost(error: &IncomingError) -> bool {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(h2) = inner.downcast_ref::<h2::Error>() {
-            return h2.is_io() || h2.is_go_away();
-        }
-        cause = inner.source();
-    }
-    false
 }
 
 impl Body for RelayBody {
@@ -214,7 +231,7 @@ impl Body for RelayBody {
             return Poll::Ready(None);
         }
         if let Some(fault) = this.link.watch(this.direction, cx) {
-            return Poll::Ready(Some(Ok(this.end(Err(fault)))));
+            return Poll::Ready(Some(this.end(Err(fault))));
         }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -231,7 +248,7 @@ impl Body for RelayBody {
             if let Err(fault) = &result {
                 this.link.abort(fault.clone());
             }
-            return Poll::Ready(Some(Ok(this.end(result))));
+            return Poll::Ready(Some(this.end(result)));
         }
         if let Some(wait) = &mut this.wait {
             // Where the other direction is over only the source tells why.
@@ -256,7 +273,7 @@ impl Body for RelayBody {
             }
             Step::Fail(fault) => {
                 this.link.abort(fault.clone());
-                Poll::Ready(Some(Ok(this.end(Err(fault)))))
+                Poll::Ready(Some(this.end(Err(fault))))
             }
         }
     }
@@ -270,7 +287,10 @@ impl Drop for RelayBody {
     /// The receiver went away. Its direction is over; the other one finds out
     /// from its own source or, when that is done, from the link.
     fn drop(&mut self) {
-        self.link.over(self.direction);
+        match self.direction {
+            Direction::Up => self.link.over(Direction::Up),
+            Direction::Down => self.link.caller_left(),
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 use super::*;
 use futures::task::noop_waker_ref;
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wolfpack_proto::tunnel::v1::{CarryRequest, carry_request};
 
 use crate::protocol::DataMode;
+use crate::splice::link::LINGER;
 use crate::splice::{LinkEnd, Throttle, Totals};
 
 /// What a peer sends: frames by hand; dropping the sender ends the stream.
@@ -38,6 +39,8 @@ enum Got {
     Nothing,
     Frame(Bytes),
     End(Option<Reason>),
+    /// An error, which resets the stream.
+    Reset,
 }
 
 fn poll(body: &mut Option<RelayBody>) -> Got {
@@ -53,7 +56,8 @@ fn poll(body: &mut Option<RelayBody>) -> Got {
                 Got::End(fault)
             }
         },
-        other @ Poll::Ready(_) => panic!("{other:?}"),
+        Poll::Ready(Some(Err(_))) => Got::Reset,
+        Poll::Ready(None) => panic!("an end without trailers"),
     }
 }
 
@@ -170,7 +174,7 @@ fn a_target_that_left_before_it_took_all_is_a_reset_after_the_fin_too() {
         }
         spliced.agent_says(Ok(reset_by_the_target()));
         assert_eq!(poll(&mut spliced.down), Got::End(Some(Reason::ConnectionReset)));
-        assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::ConnectionReset)));
+        assert_eq!(poll(&mut spliced.up), Got::Reset);
         assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
     }
 }
@@ -217,7 +221,7 @@ fn a_caller_that_leaves_is_told_to_the_agent_unless_it_had_all() {
     spliced.caller_says(Ok(encode::FIN));
     assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
     spliced.down = None;
-    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::Cancelled)));
+    assert_eq!(poll(&mut spliced.up), Got::Reset);
     assert_eq!(spliced.counted(), Some(Reason::Cancelled));
 
     let mut spliced = Spliced::with_the_agents_fin();
@@ -277,4 +281,32 @@ async fn who_waits_for_the_rate_still_hears_of_an_end() {
     spliced.down = None;
     spliced.caller_says(Err(broke(h2::Reason::CANCEL.into())));
     assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::Cancelled)));
+}
+
+#[test]
+fn what_is_on_its_way_when_the_caller_leaves_has_a_minute() {
+    let finished = || {
+        let mut spliced = Spliced::with_the_agents_fin();
+        spliced.caller_says(Ok(encode::FIN));
+        assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+        let weak = spliced.up.as_ref().unwrap().link.downgrade();
+        (spliced, weak)
+    };
+    let start = Instant::now();
+    let (mut spliced, link) = finished();
+    // A caller that is there may take its time.
+    link.check(start);
+    link.check(start + 2 * LINGER);
+    spliced.down = None;
+    link.check(start + 2 * LINGER);
+    link.check(start + 3 * LINGER - Duration::from_secs(1));
+    assert_eq!(poll(&mut spliced.up), Got::End(None), "it was in time");
+    assert_eq!(spliced.counted(), None);
+
+    let (mut spliced, link) = finished();
+    spliced.down = None;
+    link.check(start);
+    link.check(start + LINGER);
+    assert_eq!(poll(&mut spliced.up), Got::Reset);
+    assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
 }

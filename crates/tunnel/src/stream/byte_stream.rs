@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::ReadBuf;
 use tokio::sync::oneshot;
+use wolfpack_rpc::RequestCut;
 use wolfpack_types::Fault;
 
-use super::{Incoming, Item, Late, Pipe, io_error, late_message, reset};
+use super::{Incoming, Item, Late, Pipe, cut_off, io_error, late_message, reset};
 
 /// Both directions of a connection for a program. The reading side polls the
 /// body of the response itself; the writing side fills a [`Pipe`] that the body
@@ -21,6 +22,7 @@ pub(crate) struct ByteStream {
     end: Option<End>,
     pipe: Arc<Pipe>,
     returning: Option<Returning>,
+    cut: Option<RequestCut>,
 }
 
 /// What is left of the incoming direction of a stream that was dropped.
@@ -72,7 +74,7 @@ enum End {
 
 impl ByteStream {
     pub(crate) fn new(incoming: Incoming, unread: Bytes, pipe: Arc<Pipe>) -> Self {
-        Self { incoming: Some(incoming), unread, end: None, pipe, returning: None }
+        Self { incoming: Some(incoming), unread, end: None, pipe, returning: None, cut: None }
     }
 
     /// As [`ByteStream::new`]; what is left of the incoming direction when the
@@ -86,6 +88,19 @@ impl ByteStream {
     ) -> Self {
         let mut stream = Self::new(incoming, unread, pipe);
         stream.returning = Some(returning);
+        stream
+    }
+
+    /// As [`ByteStream::new`]; a stream that is dropped before both sides have
+    /// finished is cut off, even from a peer that reads nothing.
+    pub(crate) fn cutting(
+        incoming: Incoming,
+        unread: Bytes,
+        pipe: Arc<Pipe>,
+        cut: RequestCut,
+    ) -> Self {
+        let mut stream = Self::new(incoming, unread, pipe);
+        stream.cut = Some(cut);
         stream
     }
 
@@ -132,7 +147,11 @@ impl ByteStream {
                     self.fail(wolfpack_rpc::error::from_status(&status));
                 }
                 Ok(Item::End(_)) => self.fail(reset("the connection ended before all was sent")),
-                Err(error) => self.fail(reset("the connection was cut").caused_by(error)),
+                // To a caller the broker says why, in a status.
+                Err(error) if self.cut.is_some() => {
+                    self.fail(reset("the connection was cut").caused_by(error));
+                }
+                Err(error) => self.fail(cut_off(error)),
             }
         }
     }
@@ -178,7 +197,12 @@ impl ByteStream {
 
 impl Drop for ByteStream {
     fn drop(&mut self) {
-        self.pipe.close();
+        let finished = self.pipe.close();
+        if let Some(cut) = self.cut.take()
+            && !(finished && matches!(self.end, Some(End::Fin)))
+        {
+            cut.cut();
+        }
         if let (Some(returning), Some(incoming)) = (self.returning.take(), self.incoming.take()) {
             let read = match self.end {
                 Some(_) => Read::All,

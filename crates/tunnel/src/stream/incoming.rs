@@ -35,6 +35,20 @@ pub(crate) enum IncomingError {
     Broken(#[source] Box<Status>),
 }
 
+impl IncomingError {
+    /// What HTTP/2 says of it.
+    pub(crate) fn h2(&self) -> Option<&h2::Error> {
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            if let Some(h2) = inner.downcast_ref::<h2::Error>() {
+                return Some(h2);
+            }
+            cause = inner.source();
+        }
+        None
+    }
+}
+
 /// Reads frames out of a body, by polling it; holds one piece at a time, so a
 /// reader that stops lets the peer's window run full and nothing else.
 pub(crate) struct Incoming {

@@ -23,6 +23,17 @@ pub(crate) fn reset(message: &str) -> Fault {
     Fault::new(Reason::ConnectionReset, message)
 }
 
+/// What it is to an agent that a stream broke: the broker resets one whose
+/// caller has left.
+pub(crate) fn cut_off(error: IncomingError) -> Fault {
+    let given_up = error.h2().and_then(h2::Error::reason) == Some(h2::Reason::CANCEL);
+    let fault = match given_up {
+        true => Fault::new(Reason::Cancelled, "the other side gave the connection up"),
+        false => reset("the connection was cut"),
+    };
+    fault.caused_by(error)
+}
+
 /// What a fault of a connection is to code that reads and writes bytes: never
 /// an end of file.
 pub(crate) fn io_error(fault: Fault) -> std::io::Error {

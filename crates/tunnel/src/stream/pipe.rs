@@ -86,16 +86,17 @@ impl Pipe {
     }
 
     /// The writer went away: without a finish before, the stream is given up
-    /// and what was not sent is dropped.
-    pub(crate) fn close(&self) {
+    /// and what was not sent is dropped. Gives whether it had finished.
+    pub(crate) fn close(&self) -> bool {
         let mut state = self.state.lock();
         if !state.finished {
             state.aborted = true;
             state.buffer = BytesMut::new();
         }
-        let body = state.body.take();
+        let (finished, body) = (state.finished, state.body.take());
         drop(state);
         wake(body);
+        finished
     }
 
     /// The stream is over; writers get an error from now on.

@@ -11,7 +11,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::Stream;
 use futures::future::BoxFuture;
@@ -26,8 +26,8 @@ use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{
     AttachRequest, AttachResponse, Ping, Pong, Welcome, attach_request,
 };
-use wolfpack_rpc::{Caller, from_status, to_status};
-use wolfpack_runtime::Supervisor;
+use wolfpack_rpc::{Caller, to_status};
+use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Fault, Principal, Reason};
 
@@ -64,7 +64,7 @@ impl AttachMethod {
         let first = tokio::time::timeout(self.broker.limits.first_message, inbound.message())
             .await
             .map_err(|_| missing())?
-            .map_err(|status| from_status(&status))?;
+            .map_err(|status| missing().caused_by(status))?;
         let Some(attach_request::Message::Hello(hello)) = first.and_then(|first| first.message)
         else {
             return Err(missing());
@@ -141,7 +141,7 @@ async fn read(
     mut inbound: Streaming<AttachRequest>,
     interval: Duration,
 ) -> Fault {
-    let mut heartbeat = Heartbeat::new(interval, Instant::now());
+    let mut heartbeat = Heartbeat::new(interval, clock::instant());
     let mut tick = tokio::time::interval(heartbeat.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut nonce = 0;
@@ -175,8 +175,8 @@ async fn read(
                 }
             }
             _ = tick.tick() => {
-                session.shrink();
-                match heartbeat.check(Instant::now(), session.life.heard()) {
+                session.sweep();
+                match heartbeat.check(clock::instant(), session.life.heard()) {
                     Life::Heard => {}
                     Life::Ask => {
                         nonce += 1;

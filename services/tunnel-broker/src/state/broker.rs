@@ -1,22 +1,22 @@
 //! All tunnels of this broker.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{Drain, Ping, Tunnel};
+use wolfpack_runtime::clock::{self, Clock, SystemClock};
 use wolfpack_tunnel::protocol::{InstanceLedger, Process, Refused, drain};
 use wolfpack_tunnel::splice::Totals;
 use wolfpack_types::{
     Endpoint, ExecutionId, Fault, InstanceId, Principal, Reason, SandboxId, WolfId,
 };
 
+use super::admission::Admission;
 use super::events::{Change, Events, Watch};
 use super::limits::Limits;
 use super::owners::Owners;
@@ -39,10 +39,6 @@ const ASKED: u32 = 25;
 
 /// How long connections that a drain cut have to say why.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often one agent may attach in a second; an honest one backs off.
-const OWN_ATTACHES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
-/// How often at once, as after a few quick restarts.
-const OWN_ATTACHES_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 
 /// The state of a broker. Handlers hold no locks of it over an await.
 pub struct Broker {
@@ -55,8 +51,8 @@ pub struct Broker {
     tunnels: RwLock<Tunnels>,
     owners: Owners,
     waiting: Waiting,
-    attaches: DefaultDirectRateLimiter,
-    own_attaches: DefaultKeyedRateLimiter<String>,
+    admission: Admission,
+    clock: Arc<dyn Clock>,
     connections: Arc<AtomicU32>,
     draining: CancellationToken,
 }
@@ -83,18 +79,23 @@ impl Broker {
     /// A broker without tunnels.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let per_second = NonZeroU32::new(limits.attaches_per_second).unwrap_or(NonZeroU32::MIN);
+        Self::with_clock(limits, Arc::new(SystemClock))
+    }
+
+    /// As [`Broker::new`], with a clock of one's own: its wall clock dates
+    /// sessions and starts their generations. All else goes by the clock of the
+    /// runtime.
+    #[must_use]
+    pub fn with_clock(limits: Limits, clock: Arc<dyn Clock>) -> Self {
         Self {
             id: InstanceId::new(),
+            admission: Admission::new(limits.attaches_per_second),
+            clock,
             limits,
             totals: Arc::default(),
             tunnels: RwLock::default(),
             owners: Owners::default(),
             waiting: Waiting::default(),
-            attaches: RateLimiter::direct(Quota::per_second(per_second)),
-            own_attaches: RateLimiter::keyed(
-                Quota::per_second(OWN_ATTACHES).allow_burst(OWN_ATTACHES_AT_ONCE),
-            ),
             connections: Arc::default(),
             draining: CancellationToken::new(),
         }
@@ -107,20 +108,7 @@ impl Broker {
     /// `BROKER_DRAINING` or `HANDSHAKES_LIMITED`, both with a hint when to try.
     pub fn may_attach(&self, agent: &Principal) -> Result<(), Fault> {
         self.not_draining()?;
-        self.own_attaches.check_key(&agent.to_string()).map_err(|_| {
-            Fault::new(
-                Reason::HandshakesLimited,
-                "this agent attaches too often; keep the session, and wait before trying again",
-            )
-            .retry_in(Duration::from_secs(1))
-        })?;
-        self.attaches.check().map_err(|_| {
-            Fault::new(
-                Reason::HandshakesLimited,
-                "too many agents attach at once; wait and try again",
-            )
-            .retry_in(Duration::from_secs(1))
-        })
+        self.admission.check(agent)
     }
 
     /// # Errors
@@ -145,7 +133,7 @@ impl Broker {
         if !newer || session.introduction.instance == introduction.instance {
             return Ok(());
         }
-        let asked = Instant::now();
+        let asked = clock::instant();
         // As long as a peer has that is asked because it is quiet.
         let pause = (self.limits.heartbeat / 2).min(SIGN_OF_LIFE) / ASKED;
         for _ in 0..ASKED {
@@ -181,10 +169,12 @@ impl Broker {
     pub fn attach(&self, spec: SessionSpec) -> Result<Arc<Session>, Fault> {
         let endpoint = spec.introduction.endpoint.clone();
         let name = endpoint.to_string();
-        let clock = SystemTime::now()
+        let wall = self
+            .clock
+            .now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
-        let now = Instant::now();
+        let now = clock::instant();
         let mut tunnels = self.tunnels.write();
         // A session that is closed is on its way out, and holds nothing.
         let there = tunnels.by_endpoint.get(&name);
@@ -194,7 +184,7 @@ impl Broker {
             started_micros: spec.introduction.started_micros,
         };
         let admitted =
-            tunnels.ledger.admit(&endpoint, process, attached, clock, now).map_err(|refused| {
+            tunnels.ledger.admit(&endpoint, process, attached, wall, now).map_err(|refused| {
                 match refused {
                     Refused::Older => silent(&endpoint),
                     Refused::Superseded => superseded(&endpoint),
@@ -435,9 +425,8 @@ impl Broker {
 
     /// Forgets instances of long ago, and agents that have not attached lately.
     pub(crate) fn sweep(&self) {
-        self.own_attaches.retain_recent();
-        self.own_attaches.shrink_to_fit();
-        let now = Instant::now();
+        self.admission.sweep();
+        let now = clock::instant();
         let mut tunnels = self.tunnels.write();
         if tunnels.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
             tunnels.swept = Some(now);
@@ -462,19 +451,21 @@ impl Broker {
     }
 
     /// Refuses new work, tells the agents, lets connections finish until
-    /// `deadline`, then ends what is left with `BROKER_DRAINING`.
-    pub async fn drain(&self, deadline: Duration) {
+    /// `deadline`, then ends what is left with `BROKER_DRAINING`. `alternatives`
+    /// are the agent ports of other brokers, `host:port`.
+    pub async fn drain(&self, deadline: Duration, alternatives: &[String]) {
         self.draining.cancel();
         let sessions: Vec<Arc<Session>> =
             self.tunnels.read().by_endpoint.values().cloned().collect();
         let spread = drain::spread(sessions.len(), self.limits.attaches_per_second);
         let message = Drain {
-            deadline: Some((SystemTime::now() + deadline).into()),
+            deadline: Some((self.clock.now() + deadline).into()),
             retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),
             spread: prost_types::Duration::try_from(spread).ok(),
+            alternatives: alternatives.to_vec(),
         };
         for session in &sessions {
-            session.send(Message::Drain(message));
+            session.send(Message::Drain(message.clone()));
         }
         let end = tokio::time::Instant::now() + deadline;
         while self.connections.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {

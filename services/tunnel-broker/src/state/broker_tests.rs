@@ -1,5 +1,7 @@
 use super::*;
 use tokio::sync::mpsc;
+use wolfpack_runtime::clock::ManualClock;
+use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Principal, ProjectId};
 
 use crate::domain::hello::Introduction;
@@ -163,7 +165,60 @@ fn an_agent_that_attaches_too_often_locks_out_nobody_else() {
     assert_eq!(fault.reason, Reason::HandshakesLimited);
     assert!(fault.retry_after.is_some());
     assert!(broker.may_attach(&Principal::Wolf(WolfId::new())).is_ok());
-    assert_eq!(broker.own_attaches.len(), 2);
+    assert_eq!(broker.admission.known(), 2);
+}
+
+/// Somebody sets the machine's clock, ahead and back, while agents are attached.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_ends_no_session_and_lets_no_older_instance_win() {
+    let day = Duration::from_secs(86_400);
+    let today = SystemTime::UNIX_EPOCH + 20_000 * day;
+    let wall = ManualClock::at(today);
+    let broker = Broker::with_clock(Limits::default(), Arc::new(wall.clone()));
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let first = broker.attach(spec(&wolf, "one")).unwrap();
+    let mut heartbeat = Heartbeat::new(broker.limits.heartbeat, clock::instant());
+    let mut newest = first.generation;
+    for (at, to) in [today + 3650 * day, SystemTime::UNIX_EPOCH, today].into_iter().enumerate() {
+        wall.jump_to(to);
+        // Ten seconds are ten seconds.
+        tokio::time::advance(Duration::from_secs(9)).await;
+        first.life.mark();
+        assert_eq!(heartbeat.check(clock::instant(), first.life.heard()), Life::Heard);
+        let again = broker.attach(spec(&wolf, &format!("next-{at}"))).unwrap();
+        assert!(again.generation > newest, "{to:?}");
+        newest = again.generation;
+        let same = broker.attach(spec(&wolf, &format!("next-{at}"))).unwrap();
+        assert_eq!(same.generation, newest, "the same process comes back as it was");
+        assert_eq!(broker.attach(spec(&wolf, "one")).unwrap_err().reason, Reason::Superseded);
+        assert!(same.fault().is_none());
+    }
+    tokio::time::advance(Duration::from_secs(11)).await;
+    assert_eq!(heartbeat.check(clock::instant(), first.life.heard()), Life::Ask);
+}
+
+/// A burst of dials that are taken back, before the agent was told of any.
+#[tokio::test]
+async fn dials_that_are_taken_back_faster_than_an_agent_hears_of_them_end_no_session() {
+    let broker = Broker::new(Limits::default());
+    let wolf = Endpoint::Wolf(WolfId::new());
+    let (control, mut messages) = mpsc::channel(8);
+    let session = broker.attach(SessionSpec { control, ..spec(&wolf, "one") }).unwrap();
+    let mut refused = 0;
+    for _ in 0..100 {
+        match session.ask(Duration::from_secs(10)) {
+            Ok(asked) => drop(asked),
+            Err(fault) => {
+                assert_eq!(fault.reason, Reason::DialsLimited);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 80, "{refused}");
+    assert!(session.fault().is_none());
+    assert_eq!(session.pending(), 0);
+    while messages.try_recv().is_ok() {}
+    assert!(session.ask(Duration::from_secs(10)).is_ok(), "it goes on once there is room");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tunnels of this broker: who is attached, what is parked, who waits.
 
+mod admission;
 mod broker;
 mod events;
 mod limits;

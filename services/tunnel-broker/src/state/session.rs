@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{AttachResponse, CancelDial, Dial, Tunnel, TunnelLimits};
+use wolfpack_runtime::clock;
 use wolfpack_tunnel::life::LifeMark;
 use wolfpack_tunnel::protocol::{DialId, DialTable, PoolSize};
 use wolfpack_tunnel::splice::{CarryStream, Direction, Link, LinkEnd, Throttle, WeakLink};
@@ -21,7 +22,9 @@ use wolfpack_types::{Endpoint, ExecutionId, Fault, ProjectId, Reason, SessionId,
 use super::limits::Limits;
 use crate::domain::hello::Introduction;
 
-/// Control messages that wait for an agent; more end its session.
+/// Control messages that wait for an agent. With no room for more a dial is
+/// refused, that one was taken back need not be said, and all else ends the
+/// session.
 pub(crate) const CONTROL_QUEUE: usize = 256;
 
 /// Parked streams of one agent; more are refused.
@@ -106,7 +109,7 @@ impl Session {
             introduction: spec.introduction,
             sandbox: spec.sandbox,
             life: LifeMark::now(),
-            attached: SystemTime::now(),
+            attached: clock::now(),
             control: spec.control,
             parking: Mutex::new(Parking {
                 streams: Vec::new(),
@@ -170,16 +173,20 @@ impl Session {
             stream.end(fault.clone());
         }
         self.dials.lock().drain();
-        let lost = lost_to(fault);
-        self.abort_connections(&lost);
+        self.abort_connections(&lost_to(fault));
     }
 
     /// Sends a control message; a session whose control stream does not drain
     /// is over.
     pub fn send(&self, message: Message) {
-        if self.control.try_send(AttachResponse { message: Some(message) }).is_err() {
+        if !self.tell(message) {
             self.close(&Fault::new(Reason::TunnelLost, "the control stream does not drain"));
         }
+    }
+
+    /// Sends a control message, if there is room for it.
+    fn tell(&self, message: Message) -> bool {
+        self.control.try_send(AttachResponse { message: Some(message) }).is_ok()
     }
 
     /// Takes a place for one connection, and counts the dial.
@@ -243,7 +250,7 @@ impl Session {
     /// likely to be dying.
     pub fn take_parked(&self) -> Option<CarryStream> {
         let mut parking = self.parking.lock();
-        parking.size.used(Instant::now());
+        parking.size.used(clock::instant());
         while let Some(stream) = parking.streams.pop() {
             if !stream.is_gone() {
                 return Some(stream);
@@ -252,10 +259,11 @@ impl Session {
         None
     }
 
-    /// Ends the streams that are parked beyond what is wanted, the oldest
-    /// first. Only the broker ends parked streams.
-    pub(crate) fn shrink(&self) {
-        let now = Instant::now();
+    /// To be called now and then: ends the streams that are parked beyond what
+    /// is wanted, the oldest first (only the broker ends parked streams), dials
+    /// whose time is over, and connections that nobody is left for.
+    pub(crate) fn sweep(&self) {
+        let now = clock::instant();
         let mut parking = self.parking.lock();
         parking.streams.retain(|stream| !stream.is_gone());
         let wanted = parking.size.wanted(now);
@@ -264,16 +272,21 @@ impl Session {
         drop(parking);
         drop(retired);
         self.dials.lock().expire(now);
+        let links: Vec<WeakLink> = self.links.lock().open.values().cloned().collect();
+        for link in links {
+            link.check(now);
+        }
     }
 
     /// Asks the agent for a stream.
     ///
     /// # Errors
-    /// `DIALS_LIMITED` when as many dials wait as may.
+    /// `DIALS_LIMITED` when as many dials wait as may, or the agent does not keep
+    /// up.
     pub fn ask(self: &Arc<Self>, lifetime: std::time::Duration) -> Result<AskedDial, Fault> {
         let id = DialId::from_random(rand::random());
         let (sender, answer) = oneshot::channel();
-        let now = Instant::now();
+        let now = clock::instant();
         self.dials.lock().insert(id, now, now + lifetime, sender).map_err(|_| {
             Fault::new(
                 Reason::DialsLimited,
@@ -281,8 +294,17 @@ impl Session {
             )
             .about(self.endpoint().to_string())
         })?;
-        self.send(Message::Dial(Dial { dial_id: bytes_of(&id) }));
-        Ok(AskedDial { session: self.clone(), id, answer })
+        // From here on it is taken back when it is dropped.
+        let asked = AskedDial { session: self.clone(), id, answer };
+        if self.tell(Message::Dial(Dial { dial_id: bytes_of(&id) })) {
+            Ok(asked)
+        } else {
+            Err(Fault::new(
+                Reason::DialsLimited,
+                "the agent does not keep up with its dials; try again later",
+            )
+            .about(self.endpoint().to_string()))
+        }
     }
 
     /// Gives a stream to the dial that asked for it.
@@ -297,13 +319,13 @@ impl Session {
                 "no dial waits for this stream; it was taken back, or its time is over",
             )
         };
-        let waiting = self.dials.lock().take(dial_id, Instant::now()).ok_or_else(unknown)?;
+        let waiting = self.dials.lock().take(dial_id, clock::instant()).ok_or_else(unknown)?;
         waiting.send(Ok(stream)).map_err(|_| unknown())
     }
 
     /// The agent will not open a stream.
     pub fn refuse(&self, dial_id: &[u8], fault: Fault) {
-        if let Some(waiting) = self.dials.lock().take(dial_id, Instant::now()) {
+        if let Some(waiting) = self.dials.lock().take(dial_id, clock::instant()) {
             let _ = waiting.send(Err(fault));
         }
     }
@@ -413,8 +435,9 @@ impl AskedDial {
 
 impl Drop for AskedDial {
     fn drop(&mut self) {
-        if self.session.dials.lock().take(self.id.as_bytes(), Instant::now()).is_some() {
-            self.session.send(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
+        if self.session.dials.lock().take(self.id.as_bytes(), clock::instant()).is_some() {
+            // An agent that is not told learns it when its stream is refused.
+            self.session.tell(Message::CancelDial(CancelDial { dial_id: bytes_of(&self.id) }));
         }
     }
 }

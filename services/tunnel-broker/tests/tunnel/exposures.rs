@@ -14,10 +14,10 @@ use wolfpack_tunnel_broker::domain::access::Owner;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
 use wolfpack_types::{Endpoint, ExposureId, ProjectId, Reason, SandboxId, WolfId};
 
-use crate::path::{checksum, pattern};
 use crate::support::{
     Fleet, SOON, Tcp, attached, echo, eventually, sink_then_send, talker, target,
 };
+use crate::support::{checksum, pattern};
 
 /// A port of the broker's that leads to `port` of an endpoint.
 async fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketAddr {

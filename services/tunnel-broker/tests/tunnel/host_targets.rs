@@ -15,8 +15,8 @@ use wolfpack_types::{Endpoint, Fault, ProjectId, Reason, WolfId};
 use wolfpack_wolf_agent::config::TargetsConfig;
 use wolfpack_wolf_agent::targets;
 
-use crate::path::{checksum, pattern};
 use crate::support::{Fleet, SOON, attached, eventually, target};
+use crate::support::{checksum, pattern};
 
 /// Wolf's API as its documentation has it: JSON over HTTP/1.1, and its events
 /// as a stream of server-sent events that never ends.

@@ -6,8 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use wolfpack_tunnel::splice::Direction;
 use wolfpack_types::{Endpoint, Reason};
 
-use crate::path::{checksum, pattern};
 use crate::support::{Fleet, SOON, echo, sink_then_send};
+use crate::support::{checksum, pattern};
 
 /// Bytes a second of the tests below.
 const RATE: u64 = 256 * 1024;

@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
+mod balancer;
 mod control;
 mod drain;
+mod elsewhere;
 mod exposures;
 mod faults;
+mod first_messages;
 mod host_targets;
 mod identity;
 mod limits;
@@ -14,4 +17,6 @@ mod load;
 mod path;
 mod ports;
 mod support;
+mod teardown;
+mod vanished;
 mod watch;

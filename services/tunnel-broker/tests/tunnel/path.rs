@@ -12,17 +12,9 @@ use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
 use wolfpack_tunnel_broker::service::Tunnels;
 use wolfpack_types::{Endpoint, Reason, WolfId};
 
-use crate::support::{Fleet, Relay, SOON, Tcp, attached, echo, sink_then_send, target};
-
-pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
-pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
-    })
-}
+use crate::support::{
+    Fleet, Relay, SOON, Tcp, attached, checksum, echo, pattern, sink_then_send, target,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_close_is_exact_both_ways_over_a_socket() {

@@ -14,8 +14,8 @@ use wolfpack_types::{Endpoint, ExecutionId, ProjectId, Reason, SandboxId, Target
 use wolfpack_wolf_agent::config::TargetsConfig;
 
 use crate::host_targets::{user, wolf};
-use crate::path::{checksum, pattern};
 use crate::support::{Fleet, SOON, attached, echo, eventually, sink_then_send, target};
+use crate::support::{checksum, pattern};
 
 /// A sandbox that is attached and lets these ports be dialed.
 async fn sandbox(

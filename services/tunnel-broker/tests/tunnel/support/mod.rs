@@ -26,7 +26,7 @@ use wolfpack_types::{
 pub(crate) use certificates::Ca;
 pub(crate) use registry::Registry;
 pub(crate) use relay::Relay;
-pub(crate) use targets::{Tcp, echo, silent, sink_then_send, talker};
+pub(crate) use targets::{Tcp, checksum, echo, pattern, silent, sink_then_send, source, talker};
 
 /// Long enough for anything that works.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -155,6 +155,12 @@ impl Fleet {
         }
     }
 
+    /// For one more broker, at ports of its own.
+    pub(crate) fn elsewhere(&self) -> Config {
+        let anywhere = "127.0.0.1:0".parse().unwrap();
+        Config { listen: anywhere, agents: anywhere, ..self.config() }
+    }
+
     /// A channel of a wolf to an agent port.
     pub(crate) fn wolf_channel(&self, wolf: &WolfId, at: SocketAddr) -> RpcChannel {
         let files = self.ca.wolf(self.folder.path(), wolf);
@@ -170,8 +176,13 @@ impl Fleet {
 
     /// A channel of a service to the internal port.
     pub(crate) fn service_channel(&self, service: &str) -> RpcChannel {
+        self.service_channel_at(service, self.running.addresses.internal)
+    }
+
+    /// A channel of a service to an internal port.
+    pub(crate) fn service_channel_at(&self, service: &str, at: SocketAddr) -> RpcChannel {
         let files = self.ca.service(self.folder.path(), service);
-        channel(self.running.addresses.internal, &ClientTls::load(&files).unwrap())
+        channel(at, &ClientTls::load(&files).unwrap())
     }
 
     pub(crate) fn dialer(&self) -> Dialer {

@@ -57,8 +57,23 @@ pub(crate) async fn sink_then_send(answer: usize) -> SocketAddr {
         let mut all = Vec::new();
         socket.read_to_end(&mut all).await?;
         socket.write_u64(all.len() as u64).await?;
-        socket.write_u64(super::super::path::checksum(&all)).await?;
-        socket.write_all(&super::super::path::pattern(answer)).await?;
+        socket.write_u64(checksum(&all)).await?;
+        socket.write_all(&pattern(answer)).await?;
+        socket.shutdown().await
+    })
+    .await
+}
+
+/// Sends that many bytes and closes.
+pub(crate) async fn source(length: usize) -> SocketAddr {
+    serve(move |mut socket| async move {
+        let chunk = vec![7; 64 * 1024];
+        let mut left = length;
+        while left > 0 {
+            let now = left.min(chunk.len());
+            socket.write_all(&chunk[..now]).await?;
+            left -= now;
+        }
         socket.shutdown().await
     })
     .await
@@ -83,4 +98,16 @@ pub(crate) async fn silent() -> SocketAddr {
         Ok(())
     })
     .await
+}
+
+/// Bytes that look like nothing else, always the same.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// Tells one content from another.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
