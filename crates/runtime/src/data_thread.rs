@@ -33,7 +33,6 @@ impl DataThread {
     }
 
     /// What is spawned while the guard lives is spawned there.
-    #[must_use]
     pub fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()
     }

@@ -52,7 +52,8 @@ pub(crate) async fn run(choice: Choice) -> anyhow::Result<Report> {
     let (targets, mut others) = start_targets(folder.path()).await?;
     let wants =
         |name: &str| choice.peers.as_ref().is_none_or(|some| some.iter().any(|s| s == name));
-    let rathole = PathBuf::from(std::env::var("WOLFPACK_RATHOLE").unwrap_or("rathole".into()));
+    let rathole =
+        PathBuf::from(std::env::var("WOLFPACK_RATHOLE").unwrap_or_else(|_| "rathole".into()));
     let mut peers = vec![Peer::direct(&targets)];
     if wants("rathole") {
         peers.push(Peer::rathole(&rathole, folder.path(), &targets).await?);

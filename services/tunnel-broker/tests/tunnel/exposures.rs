@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
+use wolfpack_proto::registry::v1::Wolf;
 use wolfpack_proto::tunnel::v1 as wire;
 use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
 use wolfpack_rpc::{RpcChannel, from_status};
@@ -34,10 +35,14 @@ async fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> S
     fleet.running.exposures.open(spec).unwrap().address
 }
 
-/// Says whose a wolf is, once no snapshot can say otherwise.
+/// Lets the registry say whose a wolf is.
 async fn belongs(fleet: &Fleet, wolf: &WolfId, owner: Owner) {
     fleet.registry.followed().await;
-    fleet.running.broker.set_owner(wolf, Some(owner));
+    let name = wolf.name();
+    fleet.registry.upsert(Wolf { name, project: owner.name(), ..Wolf::default() });
+    let endpoint = Endpoint::Wolf(wolf.clone());
+    let heard = || fleet.running.broker.owner(&endpoint) == owner;
+    eventually(heard, || format!("{endpoint} is not {owner:?}")).await;
 }
 
 async fn exposed(tcp: SocketAddr) -> (Fleet, SocketAddr) {
