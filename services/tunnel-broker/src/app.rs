@@ -180,6 +180,8 @@ impl App {
                 .add_service(ExposureServiceServer::new(ExposureRpcs::new(
                     broker.clone(),
                     exposures.clone(),
+                    authority.clone(),
+                    supervisor.clone(),
                 )))
                 .streams_end_with(drained.clone())
                 .listen(listener, patient(Profile::internal()))
@@ -246,7 +248,7 @@ impl App {
             drained.cancel();
             Ok(())
         };
-        tokio::try_join!(plane.run(shares, &context.telemetry), draining)?;
+        tokio::try_join!(plane.run(shares, &context.telemetry, &drained), draining)?;
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use futures::future::{join_all, try_join_all};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use wolfpack_rpc::Server;
 use wolfpack_runtime::{BoxError, Telemetry};
 
@@ -35,8 +36,8 @@ impl DataPlane {
         self.threads.iter().map(|runtime| runtime.handle().clone()).collect()
     }
 
-    /// Runs a set of servers on each thread, until all have ended; `shares` has
-    /// one set for each. With no thread set aside they run right here.
+    /// Runs a set of servers on each thread, until all have ended and `drained` is
+    /// cancelled; `shares` has one set for each. With no thread set aside they run right here.
     ///
     /// # Errors
     /// When a thread cannot be made, or the first error of a server.
@@ -44,6 +45,7 @@ impl DataPlane {
         mut self,
         shares: Vec<Vec<Server>>,
         telemetry: &Telemetry,
+        drained: &CancellationToken,
     ) -> Result<(), BoxError> {
         if self.threads.is_empty() {
             let all = shares.into_iter().flatten().map(Server::serve);
@@ -53,11 +55,19 @@ impl DataPlane {
         for (at, (runtime, servers)) in take(&mut self.threads).into_iter().zip(shares).enumerate()
         {
             let (ended, end) = oneshot::channel();
-            let telemetry = telemetry.clone();
+            let (telemetry, drained) = (telemetry.clone(), drained.clone());
             thread::Builder::new().name(format!("tunnel-data-{at}")).spawn(move || {
                 let _own = telemetry.own_thread();
                 let all = try_join_all(servers.into_iter().map(Server::serve));
-                let _ = ended.send(runtime.block_on(all).map(drop));
+                let all = async {
+                    let result = all.await.map(drop);
+                    if result.is_ok() {
+                        // Connections of exposures run here, too, and not by a server.
+                        drained.cancelled().await;
+                    }
+                    result
+                };
+                let _ = ended.send(runtime.block_on(all));
             })?;
             running.push(end);
         }

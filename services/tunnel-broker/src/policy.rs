@@ -8,12 +8,9 @@ const WOLVES: Allow = Allow { wolves: true, ..Allow::NOBODY };
 // Never the gateway: what it passes on without a bearer is nobody's.
 const FLEET: &[&str] = &["registry", "scheduler", "sandbox-manager"];
 const READERS: Allow = Allow { users: Some(Role::Viewer), services: FLEET, ..Allow::NOBODY };
-const DIALERS: Allow = Allow {
-    users: Some(Role::Developer),
-    services: &["sandbox-manager"],
-    links: true,
-    ..Allow::NOBODY
-};
+const USERS: Allow =
+    Allow { users: Some(Role::Developer), services: &["sandbox-manager"], ..Allow::NOBODY };
+const DIALERS: Allow = Allow { links: true, ..USERS };
 
 /// Every rpc that the broker serves.
 pub const POLICY: &[PolicyRow] = &[
@@ -43,7 +40,7 @@ pub const POLICY: &[PolicyRow] = &[
     },
     PolicyRow {
         method: "/wolfpack.tunnel.v1.ExposureService/CreateExposure",
-        allow: DIALERS,
+        allow: USERS,
         kind: RpcKind::Unary,
     },
     PolicyRow {
@@ -58,7 +55,7 @@ pub const POLICY: &[PolicyRow] = &[
     },
     PolicyRow {
         method: "/wolfpack.tunnel.v1.ExposureService/DeleteExposure",
-        allow: DIALERS,
+        allow: USERS,
         kind: RpcKind::Unary,
     },
     PolicyRow { method: REGISTER_WOLF, allow: WOLVES, kind: RpcKind::Unary },

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use wolfpack_dockerd::outer::Outer;
 use wolfpack_types::sandbox_boot::{INTERNAL_HOST, NestedEngine};
-use wolfpack_types::{DockerMode, Fault, Reason, SandboxBoot};
+use wolfpack_types::{DockerMode, Fault, PortSet, Reason, SandboxBoot};
 
 use super::belongings::Belongings;
 use super::lanes::{Entry, Place};
@@ -374,7 +374,12 @@ impl Creation {
             docker,
             nested,
             otlp_endpoint: settings.otlp_endpoint.clone(),
-            tcp_ports: settings.tcp_ports.clone(),
+            // Whoever is inside one that shares the engine has the wolf, and a port is
+            // a way in that the broker gives to every developer.
+            tcp_ports: match self.request.docker {
+                DockerMode::Shared => PortSet::default(),
+                DockerMode::None | DockerMode::Nested => settings.tcp_ports.clone(),
+            },
         })
     }
 

@@ -137,9 +137,11 @@ impl HostTarget {
 #[async_trait]
 impl TargetDialer for HostTarget {
     async fn dial(&self, _: &Target, peer: &TunnelPeer) -> Result<TargetStream, Fault> {
-        // The broker lets only admins through; a sandbox or a wolf is told no
-        // here, too, whatever the broker believes.
-        if !peer.caller.starts_with("users/") && !peer.caller.starts_with("services/") {
+        // The broker lets only admins through, or who reaches a port that an admin
+        // has exposed; a sandbox or a wolf is told no here, too, whatever the
+        // broker believes.
+        let kinds = ["users/", "services/", "exposures/"];
+        if !kinds.iter().any(|kind| peer.caller.starts_with(kind)) {
             return Err(Fault::new(
                 Reason::TargetForbidden,
                 format!("{} of a wolf is for people who manage it", self.name),

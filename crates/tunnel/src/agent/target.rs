@@ -8,7 +8,7 @@ use wolfpack_types::{Fault, Target};
 /// Who is at the other end of a connection, as the broker verified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelPeer {
-    /// `services/{name}` or `users/{id}`.
+    /// `services/{name}`, `users/{id}`, `links/{sandbox}:{port}` or `exposures/{id}`.
     pub caller: String,
     /// The connection, for logs.
     pub connection_id: String,

@@ -235,7 +235,8 @@ impl Link {
         self.shared.bytes[direction.index()].load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, direction: Direction, bytes: usize) {
+    /// Counts bytes that passed in a direction.
+    pub fn count(&self, direction: Direction, bytes: usize) {
         self.shared.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.totals.bytes[direction.index()].fetch_add(bytes as u64, Ordering::Relaxed);
     }

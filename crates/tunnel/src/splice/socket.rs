@@ -21,20 +21,40 @@ impl Drop for Over {
     }
 }
 
+/// The writing half of the socket: as long as it is not done, its drop is a reset.
+/// A close would look like a clean end to whoever reads there.
+struct Resetting(Option<OwnedWriteHalf>);
+
+impl Resetting {
+    /// All was written: the close is an end.
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Resetting {
+    fn drop(&mut self) {
+        if let Some(half) = self.0.take() {
+            let _ = socket2::SockRef::from(half.as_ref()).set_linger(Some(Duration::ZERO));
+            half.forget();
+        }
+    }
+}
+
 /// Writes what the agent sends to the socket, to the end of the connection.
-pub(super) async fn write(link: Link, mut writer: OwnedWriteHalf, mut incoming: Incoming) {
+pub(super) async fn write(link: Link, writer: OwnedWriteHalf, mut incoming: Incoming) {
     let over = Over(link);
     let link = &over.0;
     incoming.set_mode(DataMode::Payload);
+    let mut writer = Resetting(Some(writer));
+    let Some(half) = &mut writer.0 else { return };
     let ended = tokio::select! {
-        ended = carried(link, &mut writer, &mut incoming) => ended,
+        ended = carried(link, half, &mut incoming) => ended,
         fault = link.aborted(Direction::Down) => Err(fault),
     };
-    if let Err(fault) = ended {
-        // Closing it would look like a clean end to whoever reads there.
-        let _ = socket2::SockRef::from(writer.as_ref()).set_linger(Some(Duration::ZERO));
-        writer.forget();
-        link.abort(fault);
+    match ended {
+        Ok(()) => writer.done(),
+        Err(fault) => link.abort(fault),
     }
 }
 

@@ -102,12 +102,16 @@ impl TcpTargets {
     }
 }
 
+/// Who may reach ports: people, services, and who has a link or reaches a port of
+/// the broker, which people give out.
+const CALLERS: [&str; 4] = ["users/", "services/", "links/", "exposures/"];
+
 #[async_trait]
 impl TargetDialer for TcpTargets {
     async fn dial(&self, target: &Target, peer: &TunnelPeer) -> Result<TargetStream, Fault> {
         let Words { of, setting } = self.words;
         // An agent is nobody's way to another one, whatever the broker believes.
-        if !peer.caller.starts_with("users/") && !peer.caller.starts_with("services/") {
+        if !CALLERS.iter().any(|kind| peer.caller.starts_with(kind)) {
             return Err(forbidden(format!("{target} of a {of} is for users and services")));
         }
         let Some(port) = target.tcp_port() else {

@@ -106,13 +106,15 @@ async fn only_ports_of_the_policy_are_dialed_and_the_default_is_none() {
 
     let port = here.port().to_string();
     let one = targets(loopback(&[&port]), 8, Flips::default());
-    let stream = dial(&one, &target, "users/a").await.unwrap();
-    assert_eq!(word(stream).await, b"here");
+    for caller in ["users/a", "services/sandbox-manager", "links/a:80", "exposures/a"] {
+        let stream = dial(&one, &target, caller).await.unwrap();
+        assert_eq!(word(stream).await, b"here", "{caller}");
+    }
     for caller in ["sandboxes/a", "wolves/a", "anonymous", ""] {
         let fault = dial(&one, &target, caller).await.unwrap_err();
         assert_eq!(fault.reason, Reason::TargetForbidden, "{caller}");
     }
-    assert_eq!(came.load(Ordering::SeqCst), 1);
+    assert_eq!(came.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test]

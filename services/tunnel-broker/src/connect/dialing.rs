@@ -56,7 +56,12 @@ impl Dialing<'_> {
     pub(crate) async fn run(&self, head: &mut Head<'_>) -> Result<Opened, Fault> {
         let mut last = None;
         for _ in 0..ATTEMPTS {
-            let session = self.broker.wait_for(&self.endpoint, self.deadline).await?;
+            // A client that leaves gives its place among those that wait to others.
+            let session = tokio::select! {
+                biased;
+                session = self.broker.wait_for(&self.endpoint, self.deadline) => session?,
+                fault = head.broken() => return Err(fault),
+            };
             if !session.offers(&self.target) {
                 return Err(Fault::new(
                     Reason::TargetForbidden,
@@ -102,8 +107,8 @@ impl Dialing<'_> {
     async fn open(&self, session: &Arc<Session>, head: &mut Head<'_>) -> Result<Attempt, Fault> {
         let (mut carry, via) = match session.take_parked() {
             Some(carry) => (carry, "parked"),
-            None => match session.ask(self.broker.limits.dial_id_lifetime)?.stream().await {
-                Some(carry) => (carry?, "asked"),
+            None => match self.asked(session, head).await? {
+                Some(carry) => (carry, "asked"),
                 None => {
                     let fault =
                         Fault::new(Reason::TunnelLost, "the agent opened no stream in time");
@@ -133,6 +138,20 @@ impl Dialing<'_> {
             CarryAnswer::Opened => Ok(Attempt::Opened(carry, via)),
             CarryAnswer::Refused(fault) => Err(fault.about(self.endpoint.to_string())),
             CarryAnswer::Died(fault) => Ok(Attempt::Died(fault)),
+        }
+    }
+
+    /// A stream that the agent opens when it is asked; `None` when it does not.
+    async fn asked(
+        &self,
+        session: &Arc<Session>,
+        head: &mut Head<'_>,
+    ) -> Result<Option<CarryStream>, Fault> {
+        let mut asked = session.ask(self.broker.limits.dial_id_lifetime)?;
+        tokio::select! {
+            biased;
+            answer = asked.stream() => answer.transpose(),
+            fault = head.broken() => Err(fault),
         }
     }
 

@@ -34,6 +34,16 @@ impl<'a> Head<'a> {
         Bytes::copy_from_slice(&self.bytes)
     }
 
+    /// Waits until the caller's socket breaks, and keeps what comes meanwhile.
+    /// Cancelling it loses nothing.
+    pub(crate) async fn broken(&mut self) -> Fault {
+        loop {
+            if let Err(fault) = self.more().await {
+                return fault;
+            }
+        }
+    }
+
     /// Waits for more; for ever when there will be none, or no more may be taken.
     /// Cancelling it loses nothing.
     ///

@@ -32,6 +32,7 @@ pub(crate) fn link(
         on_end(&end);
         drop((counted, permit));
     });
+    link.count(Direction::Up, early);
     let _ = key.set(session.remember(&link.downgrade()));
     link
 }

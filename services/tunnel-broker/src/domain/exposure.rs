@@ -3,9 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use wolfpack_types::{Endpoint, ExposureId, Fault, Principal, ProjectId, Reason, Role, Target};
+use wolfpack_types::{Endpoint, ExposureId, Fault, Principal, ProjectId, Reason, Target};
 
 use super::access::Owner;
+
+/// Ports below belong to services of the system.
+const UNPRIVILEGED: u16 = 1024;
 
 /// Bounds of one exposure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,7 +52,7 @@ pub struct Origin {
     pub creator: String,
     /// When it ends.
     pub expires: SystemTime,
-    /// For idempotency, with the creator's project; empty for none.
+    /// For idempotency, among those of the creator; empty for none.
     pub request_id: String,
 }
 
@@ -115,7 +118,8 @@ impl ExposureRules {
         match wanted {
             None => Ok(self.first_port..=self.last_port),
             Some(port)
-                if self.last_port == 0 || (self.first_port..=self.last_port).contains(&port) =>
+                if (self.last_port == 0 && port >= UNPRIVILEGED)
+                    || (self.first_port..=self.last_port).contains(&port) =>
             {
                 Ok(port..=port)
             }
@@ -123,7 +127,8 @@ impl ExposureRules {
                 Reason::RequestInvalid,
                 format!(
                     "this broker gives out ports {} to {}; ask for one of them or for none",
-                    self.first_port, self.last_port
+                    self.first_port.max(UNPRIVILEGED),
+                    if self.last_port == 0 { u16::MAX } else { self.last_port }
                 ),
             )
             .violates("port", "must be in the broker's range")),
@@ -169,16 +174,6 @@ pub fn may_see(caller: &Principal, origin: Option<&Origin>) -> bool {
     }
 }
 
-/// Whether a caller that sees it may end it.
-#[must_use]
-pub fn may_end(caller: &Principal) -> bool {
-    match caller {
-        Principal::Service(_) => true,
-        Principal::User { role, platform_admin, .. } => *role >= Role::Developer || *platform_admin,
-        _ => false,
-    }
-}
-
 fn is_of(owner: &Owner, project: &ProjectId) -> bool {
     matches!(owner, Owner::Project(own) if own == project)
 }
@@ -203,6 +198,7 @@ mod tests {
         }
         assert_eq!(rules(0, 0).ports(None).unwrap(), 0..=0);
         assert_eq!(rules(0, 0).ports(Some(8080)).unwrap(), 8080..=8080);
+        assert!(rules(0, 0).ports(Some(22)).is_err(), "a service's of the system");
     }
 
     #[test]

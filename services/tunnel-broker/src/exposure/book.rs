@@ -53,6 +53,12 @@ impl Exposure {
         }
     }
 
+    /// Cancelled when nobody is let in any more.
+    #[must_use]
+    pub fn closed(&self) -> &CancellationToken {
+        &self.closed
+    }
+
     /// Connections open or being opened.
     #[must_use]
     pub fn connections(&self) -> u32 {

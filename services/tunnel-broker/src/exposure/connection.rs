@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wolfpack_types::{Fault, Reason};
@@ -11,6 +12,9 @@ use wolfpack_types::{Fault, Reason};
 use super::book::{Exposure, Exposures};
 use crate::connect::{Counting, Dialing, Head, Opened, link};
 use crate::state::Counted;
+
+/// A client that is quiet for this long is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// A place among the connections of an exposure; given back when it is dropped.
 pub(super) struct Slot(Arc<AtomicU32>);
@@ -35,7 +39,7 @@ impl Drop for Slot {
 /// Makes the close of a socket a reset: whoever reads there must not take it
 /// for the end of what was sent.
 pub(super) fn reset(socket: &TcpStream) {
-    let _ = socket2::SockRef::from(socket).set_linger(Some(Duration::ZERO));
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
 /// Carries a connection to its end.
@@ -46,6 +50,9 @@ pub(super) async fn run(
     slot: Slot,
 ) {
     wolfpack_rpc::server::tune(&socket);
+    // A client that lost its power says nothing, and its place would be taken.
+    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&probes);
     let counting = Counting::of(&book.metrics);
     let opened = tokio::select! {
         opened = dial(&book, &exposure, &mut socket) => opened,

@@ -11,13 +11,12 @@ use wolfpack_proto::tunnel::v1::{
     DeleteExposureResponse, GetExposureRequest, GetExposureResponse, ListExposuresRequest,
     ListExposuresResponse,
 };
-use wolfpack_rpc::{Caller, checked, to_status};
+use wolfpack_rpc::{Authority, Caller, checked, to_status};
+use wolfpack_runtime::Supervisor;
 use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, Target, page};
 
-use crate::domain::access::may_dial;
-use crate::domain::exposure::{
-    ExposureLimits, ExposureRules, ExposureSpec, Origin, may_end, may_see,
-};
+use crate::domain::access::{Owner, may_dial, not_found};
+use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec, Origin, may_see};
 use crate::exposure::{Exposure, Exposures};
 use crate::state::Broker;
 
@@ -28,13 +27,32 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 pub struct ExposureRpcs {
     broker: Arc<Broker>,
     exposures: Arc<Exposures>,
+    authority: Arc<dyn Authority>,
+    supervisor: Supervisor,
 }
 
 impl ExposureRpcs {
     /// The service over this state.
     #[must_use]
-    pub fn new(broker: Arc<Broker>, exposures: Arc<Exposures>) -> Self {
-        Self { broker, exposures }
+    pub fn new(
+        broker: Arc<Broker>,
+        exposures: Arc<Exposures>,
+        authority: Arc<dyn Authority>,
+        supervisor: Supervisor,
+    ) -> Self {
+        Self { broker, exposures, authority, supervisor }
+    }
+
+    /// Ends the exposure with the credential it was made by.
+    fn follow(&self, caller: &Caller, exposure: &Arc<Exposure>) {
+        let Some(standing) = self.authority.standing(&caller.principal) else { return };
+        let (book, exposure) = (self.exposures.clone(), exposure.clone());
+        self.supervisor.spawn("tunnel_exposure", async move {
+            tokio::select! {
+                _ = standing.revoked() => book.end(&exposure.spec.id),
+                () = exposure.closed().cancelled() => {}
+            }
+        });
     }
 
     fn create(
@@ -46,6 +64,9 @@ impl ExposureRpcs {
         let target = Target::parse(&request.target)?;
         let owner = self.broker.owner(&endpoint);
         may_dial(&caller.principal, &endpoint, &owner, &target)?;
+        if owner == Owner::Unknown {
+            return Err(not_found(&endpoint));
+        }
         let rules = self.exposures.rules.as_ref().ok_or_else(|| {
             Fault::new(
                 Reason::ExposuresDisabled,
@@ -69,6 +90,7 @@ impl ExposureRpcs {
             }),
         };
         let exposure = self.exposures.create(rules, ports, &spec)?;
+        self.follow(caller, &exposure);
         tracing::info!(
             audit = "tunnel.exposed",
             caller = %caller.principal,
@@ -97,7 +119,12 @@ impl ExposureRpcs {
 
     fn delete(&self, caller: &Caller, name: &str) -> Result<(), Fault> {
         let exposure = self.find(caller, name)?;
-        if exposure.spec.origin.is_none() || !may_end(&caller.principal) {
+        let spec = &exposure.spec;
+        // Who may open it may end it.
+        let may_end = spec.origin.as_ref().is_some_and(|origin| {
+            may_dial(&caller.principal, &spec.endpoint, &origin.owner, &spec.target).is_ok()
+        });
+        if !may_end {
             return Err(Fault::new(
                 Reason::CallerForbidden,
                 "this exposure is not yours to end; one of the configuration ends with it",

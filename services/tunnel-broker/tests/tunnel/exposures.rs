@@ -1,6 +1,7 @@
 //! Ports of the broker that lead to targets: from a plain socket to a plain
 //! socket, with all that a tunnel does in between.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,9 +12,10 @@ use wolfpack_proto::registry::v1::Wolf;
 use wolfpack_proto::tunnel::v1 as wire;
 use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
 use wolfpack_rpc::{RpcChannel, from_status};
+use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel_broker::domain::access::Owner;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
-use wolfpack_types::{Endpoint, ExposureId, ProjectId, Reason, SandboxId, WolfId};
+use wolfpack_types::{ApiKeyId, Endpoint, ExposureId, ProjectId, Reason, SandboxId, WolfId};
 
 use crate::support::{
     Fleet, SOON, Tcp, attached, echo, eventually, sink_then_send, talker, target,
@@ -69,6 +71,31 @@ async fn half_close_is_exact_both_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_ours_lets_its_ports_be_exposed() {
+    let fleet = Fleet::start().await;
+    let (wolf, tcp) = (WolfId::new(), echo().await);
+    let loopback = [tcp.port()].iter().map(|port| port.to_string().parse().unwrap()).collect();
+    let policy = TcpPolicy { loopback, ..TcpPolicy::default() };
+    let words = Words { of: "wolf", setting: "targets.tcp" };
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_family("tcp", std::sync::Arc::new(TcpTargets::new(policy, words, 8)));
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    fleet.registry.followed().await;
+    let spec = ExposureSpec {
+        id: ExposureId::new(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        endpoint: Endpoint::Wolf(wolf),
+        target: target(&format!("tcp:{}", tcp.port())),
+        limits: ExposureLimits::default(),
+        origin: None,
+    };
+    let address = fleet.running.exposures.open(spec).unwrap().address;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"x").await.unwrap();
+    assert_eq!(socket.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_came_before_the_target_was_reached_are_not_lost() {
     let fleet = Fleet::start().await;
     let wolf = WolfId::new();
@@ -113,7 +140,7 @@ async fn a_break_on_either_side_is_a_reset_and_never_an_end() {
             Err(error) => break Err(error.kind()),
         }
     };
-    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
     // A client that goes in the middle leaves nothing behind.
     attached_again(&fleet).await;
     let mut socket = TcpStream::connect(address).await.unwrap();
@@ -144,7 +171,7 @@ async fn what_is_over_a_bound_is_reset_and_the_rest_is_served() {
         third.write_all(b"x").await?;
         third.read_u8().await
     };
-    assert!(refused.await.is_err());
+    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     held.pop();
     fleet.counts([Some(1), None, Some(1), Some(0)]).await;
     let again = || async {
@@ -232,7 +259,7 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
 
     // Deleted, it takes its connections with it.
     mine.delete_exposure(gone.clone()).await.unwrap();
-    assert!(socket.read_u8().await.is_err());
+    assert_eq!(socket.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     assert!(TcpStream::connect(&made.listen_address).await.is_err(), "nobody listens");
     let status = mine.delete_exposure(gone).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
@@ -242,7 +269,7 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     let left = left.into_iter().find(|exposure| exposure.name != made.name).unwrap();
     belongs(&fleet, &wolf, Owner::Project(other)).await;
     let mut socket = TcpStream::connect(&left.listen_address).await.unwrap();
-    assert!(socket.read_u8().await.is_err());
+    assert_eq!(socket.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
 }
 
@@ -295,4 +322,15 @@ async fn a_broker_that_is_not_told_to_gives_out_nothing() {
     let unknown = ask(&Endpoint::Sandbox(sandbox));
     let fault = from_status(&mine.create_exposure(unknown).await.unwrap_err());
     assert_eq!(fault.reason, Reason::EndpointNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_ends_with_the_key_that_made_it() {
+    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+    let (project, wolf) = (ProjectId::new(), WolfId::new());
+    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+    client(&fleet, &project, ".admin").create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap();
+    assert_eq!(fleet.running.exposures.len(), 1);
+    fleet.running.standings.end_key(&ApiKeyId::parse("key").unwrap());
+    eventually(|| fleet.running.exposures.is_empty(), || "its key is revoked".to_owned()).await;
 }
