@@ -271,7 +271,7 @@ async fn who_waits_for_the_rate_still_hears_of_an_end() {
     assert!(matches!(poll(&mut spliced.up), Got::Frame(_)));
     assert_eq!(poll(&mut spliced.up), Got::Nothing);
     spliced.up.as_ref().unwrap().link.abort(reset("the test says so"));
-    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::ConnectionReset)));
+    assert_eq!(poll(&mut spliced.up), Got::Reset);
 
     // Of the caller, who is gone.
     let mut spliced = Spliced::throttled(slow());
@@ -280,7 +280,7 @@ async fn who_waits_for_the_rate_still_hears_of_an_end() {
     assert_eq!(poll(&mut spliced.up), Got::Nothing);
     spliced.down = None;
     spliced.caller_says(Err(broke(h2::Reason::CANCEL.into())));
-    assert_eq!(poll(&mut spliced.up), Got::End(Some(Reason::Cancelled)));
+    assert_eq!(poll(&mut spliced.up), Got::Reset);
 }
 
 #[test]

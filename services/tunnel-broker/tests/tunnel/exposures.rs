@@ -166,9 +166,8 @@ async fn what_is_over_a_bound_is_reset_and_the_rest_is_served() {
         assert_eq!(socket.read_u8().await.unwrap(), b'x');
         held.push(socket);
     }
-    let mut third = TcpStream::connect(address).await.unwrap();
     let refused = async {
-        third.write_all(b"x").await?;
+        let mut third = TcpStream::connect(address).await?;
         third.read_u8().await
     };
     assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::ConnectionReset);
@@ -268,8 +267,11 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     let left = second.exposures.into_iter().chain(first.exposures);
     let left = left.into_iter().find(|exposure| exposure.name != made.name).unwrap();
     belongs(&fleet, &wolf, Owner::Project(other)).await;
-    let mut socket = TcpStream::connect(&left.listen_address).await.unwrap();
-    assert_eq!(socket.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let refused = async {
+        let mut socket = TcpStream::connect(&left.listen_address).await?;
+        socket.read_u8().await
+    };
+    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::ConnectionReset);
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
 }
 
