@@ -15,7 +15,7 @@ use wolfpack_proto::agent::v1::wolf_doctor_service_server::WolfDoctorServiceServ
 use wolfpack_proto::agent::v1::wolf_image_service_server::WolfImageServiceServer;
 use wolfpack_proto::agent::v1::wolf_runtime_service_server::WolfRuntimeServiceServer;
 use wolfpack_rpc::server::admin::Admin;
-use wolfpack_rpc::{ClientTls, PeerConfig, Profile, RpcChannel, Server};
+use wolfpack_rpc::{ByteBudget, ClientTls, PeerConfig, Profile, RpcChannel, Server};
 use wolfpack_runtime::{BoxError, Context, DataThread};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, BrokerAt};
 use wolfpack_types::{Endpoint, Target as TunnelTarget};
@@ -100,10 +100,12 @@ impl App {
         let broker_address = agent_endpoint(&config, &identity, &server)?;
         let tls = ClientTls::load(&folders.store.tls_files())?;
         let data_thread = DataThread::start("tunnel-data", &context)?;
+        // One for all brokers: it is this process that pays.
+        let budget = ByteBudget::default();
         let at = |address: String| {
             let _there = data_thread.enter();
             let peer = PeerConfig::at(format!("https://{address}"));
-            RpcChannel::to_service(&peer, "tunnel-broker", Some(&tls))
+            RpcChannel::for_tunnel(&peer, "tunnel-broker", Some(&tls), &budget)
                 .map(|channel| BrokerAt { address, channel })
         };
         let first = at(broker_address.to_string())?;

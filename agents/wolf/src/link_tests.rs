@@ -218,7 +218,8 @@ impl Line {
         let (pressure, pressure_seen) = watch::channel(String::new());
         let seen = (cached_seen, pressure_seen);
         let link = Link {
-            broker: RpcChannel::to_service(&peer, "tunnel-broker", None).unwrap(),
+            broker: RpcChannel::for_tunnel(&peer, "tunnel-broker", None, &ByteBudget::default())
+                .unwrap(),
             instance: InstanceId::parse("i1").unwrap(),
             lifecycle: lifecycle.clone(),
             health: health_seen,

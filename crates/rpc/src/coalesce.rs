@@ -34,8 +34,14 @@ impl<T: AsyncWrite + Unpin> Coalesce<T> {
     /// which is none only when there is none.
     fn poll_out(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         while !self.waiting.is_empty() {
-            let both = [IoSlice::new(&self.waiting), IoSlice::new(buf)];
-            let written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &both))?;
+            let io = Pin::new(&mut self.io);
+            // A plain write is the cheaper call.
+            let written = if buf.is_empty() {
+                ready!(io.poll_write(cx, &self.waiting))?
+            } else {
+                let both = [IoSlice::new(&self.waiting), IoSlice::new(buf)];
+                ready!(io.poll_write_vectored(cx, &both))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

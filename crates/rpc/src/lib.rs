@@ -17,6 +17,7 @@ pub mod client;
 mod coalesce;
 pub mod error;
 pub mod forward;
+mod h2;
 pub mod policy;
 pub mod request;
 pub mod server;
@@ -27,6 +28,7 @@ pub use auth::{Authority, RemoteAuthority, SandboxClaims};
 pub use client::{ChannelError, PeerConfig, RequestCut, RpcChannel};
 pub use error::{from_status, to_status};
 pub use forward::Forward;
+pub use h2::{ByteBudget, Hold};
 pub use policy::{Allow, PolicyRow, RpcKind};
 pub use request::{Caller, caller, check, checked};
 pub use server::{

@@ -30,6 +30,7 @@ pub mod config;
 pub mod data_thread;
 pub mod process;
 pub mod random;
+pub mod rarely;
 pub mod service;
 pub mod supervisor;
 pub mod telemetry;

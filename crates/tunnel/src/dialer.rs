@@ -160,7 +160,8 @@ impl Dialer {
             cut: Some(cut.clone()),
             finished: false,
         };
-        let request = grpc::request(grpc::DIAL_PATH, body);
+        let mut request = grpc::request(grpc::DIAL_PATH, body);
+        request.extensions_mut().insert(cut.clone());
         let response =
             self.broker.clone().call(request).await.map_err(|status| from_status(&status))?;
         if let Some(status) = grpc::failure(response.headers()) {

@@ -163,6 +163,7 @@ impl App {
         let patient = |profile: Profile| Profile {
             stream_drain: drain + AFTER_DRAIN,
             drain: drain + 2 * AFTER_DRAIN,
+            budget: Some(broker.budget.clone()),
             ..profile
         };
         let supervisor = context.supervisor.clone();

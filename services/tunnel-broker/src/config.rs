@@ -173,11 +173,13 @@ mod tests {
         config.limits.dials_per_second = 0;
         config.limits.dials_burst = 0;
         config.limits.bytes_per_second = 1;
-        assert_eq!(config.faults().len(), 8, "{:?}", config.faults());
+        config.limits.stream_window = 1;
+        config.limits.byte_budget = 0;
+        assert_eq!(config.faults().len(), 10, "{:?}", config.faults());
         config.drain_alternatives =
             ["b:8444", "[::1]:8444", "b", ":8444", "b:0", "b:x"].map(str::to_owned).to_vec();
-        assert_eq!(config.faults().len(), 12, "{:?}", config.faults());
+        assert_eq!(config.faults().len(), 14, "{:?}", config.faults());
         config.drain_alternatives = vec!["b:8444".to_owned(); MAX_ALTERNATIVES + 1];
-        assert_eq!(config.faults().len(), 9, "{:?}", config.faults());
+        assert_eq!(config.faults().len(), 11, "{:?}", config.faults());
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tracing::{info, warn};
+use wolfpack_rpc::ByteBudget;
 use wolfpack_runtime::{Context, DataThread, Supervisor};
 use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
@@ -49,7 +50,8 @@ pub async fn keep_attached(
             return;
         }
     };
-    // One for all attempts, too: it counts what is open.
+    // One for all attempts, too: they count what is open.
+    let budget = ByteBudget::default();
     let ports = targets(agent.tcp_ports());
     while !supervisor.token().is_cancelled() {
         let address = match uplink.locate(&broker).await {
@@ -61,7 +63,7 @@ pub async fn keep_attached(
             }
         };
         let there = data_thread.enter();
-        let channel = match uplink.broker(&address) {
+        let channel = match uplink.broker(&address, &budget) {
             Ok(channel) => channel,
             // The configuration is wrong, and stays so for this boot.
             Err(error) => {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use tokio::sync::watch;
 use tonic::codegen::http::Uri;
-use wolfpack_rpc::{ChannelError, ClientTls, PeerConfig, RpcChannel};
+use wolfpack_rpc::{ByteBudget, ChannelError, ClientTls, PeerConfig, RpcChannel};
 
 use crate::boot::{BootDir, Token};
 use crate::resolve::{ResolveError, Resolver};
@@ -60,9 +60,9 @@ impl Uplink {
         Ok(addresses.into_iter().map(|address| format!("{scheme}://{address}")).collect())
     }
 
-    fn broker(&self, address: &str) -> Result<RpcChannel, ChannelError> {
-        let channel =
-            RpcChannel::to_service(&PeerConfig::at(address), "tunnel-broker", Some(&self.tls))?;
+    fn broker(&self, address: &str, budget: &ByteBudget) -> Result<RpcChannel, ChannelError> {
+        let peer = PeerConfig::at(address);
+        let channel = RpcChannel::for_tunnel(&peer, "tunnel-broker", Some(&self.tls), budget)?;
         Ok(channel.with_bearer(self.token.subscribe()))
     }
 

@@ -199,7 +199,8 @@ async fn a_certificate_past_two_thirds_of_its_life_is_renewed() {
     assert!(before.renew_time() < SystemTime::now());
 
     let peer = PeerConfig::at(format!("http://{address}"));
-    let broker = RpcChannel::to_service(&peer, "tunnel-broker", None).unwrap();
+    let broker =
+        RpcChannel::for_tunnel(&peer, "tunnel-broker", None, &ByteBudget::default()).unwrap();
     let (renewing, stop) = (store.clone(), context.supervisor.token());
     context.supervisor.spawn("renewal", async move {
         keep_renewed(&renewing, &broker, &stop).await;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use secrecy::SecretString;
@@ -25,6 +27,7 @@ use super::connector;
 use super::cut::cuttable;
 use super::response::{self, exceeded};
 use crate::call;
+use crate::h2::{ByteBudget, Client, Hold, Settings};
 use crate::server::layers::trace::REQUEST_ID;
 use crate::timeout;
 use crate::tls::{ClientTls, Expect};
@@ -75,7 +78,7 @@ pub enum ChannelError {
 /// It must be made inside a tokio runtime.
 #[derive(Clone)]
 pub struct RpcChannel {
-    channel: Channel,
+    transport: Transport,
     peer: Arc<str>,
     deadline: Option<Duration>,
     bearer: Option<Bearer>,
@@ -136,8 +139,34 @@ impl RpcChannel {
             let connecting = connect();
             async move { connecting.await.map(TokioIo::new).map_err(Into::<BoxError>::into) }
         }));
+        Self::new(Transport::Calls(channel), peer)
+    }
+
+    /// As [`RpcChannel::to_service`], for the tunnel of an agent: thousands of
+    /// streams, all of which may send ahead only what `budget` allows.
+    ///
+    /// # Errors
+    /// When the address is none, or is remote without TLS.
+    pub fn for_tunnel(
+        peer: &PeerConfig,
+        service: &'static str,
+        tls: Option<&ClientTls>,
+        budget: &ByteBudget,
+    ) -> Result<Self, ChannelError> {
+        let expect = Expect::Service(service.to_owned());
+        let place = Place::parse(&peer.address, tls.map(|tls| (tls.clone(), expect)))?;
+        let Place { origin, target, tls } = place;
+        let scheme = if tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let authority = origin.authority().cloned();
+        let authority = authority.ok_or_else(|| ChannelError::Address(peer.address.clone()))?;
+        let connect = Box::new(move || connector::connect(target.clone(), tls.clone()).boxed());
+        let client = Client::new(scheme, authority, connect, TUNNEL, budget.clone());
+        Ok(Self::new(Transport::Data(client), service))
+    }
+
+    fn new(transport: Transport, peer: &str) -> Self {
         Self {
-            channel,
+            transport,
             peer: Arc::from(peer),
             deadline: Some(DEFAULT_DEADLINE),
             bearer: None,
@@ -146,21 +175,9 @@ impl RpcChannel {
     }
 
     fn tcp(url: &str, peer: &str, tls: Option<(ClientTls, Expect)>) -> Result<Self, ChannelError> {
-        let wrong = || ChannelError::Address(url.to_owned());
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let authority = uri.authority().ok_or_else(wrong)?.clone();
-        let tls = match uri.scheme_str() {
-            Some("https") => Some(tls.ok_or_else(|| ChannelError::TlsMissing(url.to_owned()))?),
-            Some("http") if is_local(authority.host()) => None,
-            Some("http") => return Err(ChannelError::PlainRemote(url.to_owned())),
-            _ => return Err(wrong()),
-        };
-        let port = authority.port_u16().unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
-        // tonic need not know of TLS: the connector ends it.
-        let target: Uri =
-            format!("http://{}:{port}", authority.host()).parse().map_err(|_| wrong())?;
+        let Place { origin, target, tls } = Place::parse(url, tls)?;
         let channel = endpoint(target)
-            .origin(uri)
+            .origin(origin)
             .initial_stream_window_size(MIB)
             .initial_connection_window_size((1 << 31) - 1)
             .max_frame_size(64 * KIB)
@@ -168,13 +185,7 @@ impl RpcChannel {
                 let connecting = connector::connect(uri, tls.clone());
                 async move { connecting.await.map(TokioIo::new) }
             }));
-        Ok(Self {
-            channel,
-            peer: Arc::from(peer),
-            deadline: Some(DEFAULT_DEADLINE),
-            bearer: None,
-            outage: Arc::default(),
-        })
+        Ok(Self::new(Transport::Calls(channel), peer))
     }
 
     /// The same channel with another default deadline.
@@ -267,6 +278,24 @@ impl RpcChannel {
 }
 
 impl RpcChannel {
+    /// Counts one connection that is carried, until what it gives is dropped;
+    /// nothing where no budget is kept.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        match &self.transport {
+            Transport::Calls(_) => None,
+            Transport::Data(client) => Some(client.budget().hold()),
+        }
+    }
+
+    /// Changes how many bytes the peer may send ahead on one stream when there are
+    /// few; the budget goes on to bound all of them. Nothing where none is kept.
+    pub fn widen(&self, stream_window: u32) {
+        if let Transport::Data(client) = &self.transport {
+            client.budget().set_largest(stream_window);
+        }
+    }
+
     /// Opens a stream that is a protocol of its own, such as that of a tunnel's
     /// connection: it gets the channel's bearer, and neither a deadline nor a
     /// span, nor does anyone watch its answer.
@@ -278,7 +307,7 @@ impl RpcChannel {
             let value = bearer.header().ok_or_else(|| response::unusable_bearer(&self.peer))?;
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
-        let answer = self.channel.clone().oneshot(request).await;
+        let answer = self.transport.clone().call(request).await;
         let answer = answer.map_err(|error| response::failed(&self.peer, error, &self.outage))?;
         self.outage.over();
         Ok(answer)
@@ -299,14 +328,14 @@ impl Service<Request<Body>> for RpcChannel {
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let span = self.span(&method);
         let prepared = span.in_scope(|| self.prepare(&mut request));
-        let channel = self.channel.clone();
+        let transport = self.transport.clone();
         let (peer, outage) = (Arc::clone(&self.peer), Arc::clone(&self.outage));
         let inner = span.clone();
         Box::pin(
             async move {
                 let deadline = prepared?;
-                let answer = channel.oneshot(request);
-                let failed = |error| response::failed(&peer, error, &outage);
+                let answer = transport.call(request);
+                let failed = |error: BoxError| response::failed(&peer, error, &outage);
                 let answered = match deadline {
                     // Ours first: tonic's own timer would answer CANCELLED.
                     Some(at) => tokio::select! {
@@ -325,6 +354,61 @@ impl Service<Request<Body>> for RpcChannel {
         )
     }
 }
+
+/// What carries the calls.
+#[derive(Clone)]
+enum Transport {
+    Calls(Channel),
+    Data(Client),
+}
+
+impl Transport {
+    async fn call(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        match self {
+            Self::Calls(channel) => channel.oneshot(request).await.map_err(Into::into),
+            Self::Data(client) => client.call(request).await,
+        }
+    }
+}
+
+/// Where a peer is, and how it is to be spoken to.
+struct Place {
+    /// As requests say it.
+    origin: Uri,
+    /// What to connect to. Its scheme is always http: the connector ends TLS.
+    target: Uri,
+    tls: Option<(ClientTls, Expect)>,
+}
+
+impl Place {
+    fn parse(url: &str, tls: Option<(ClientTls, Expect)>) -> Result<Self, ChannelError> {
+        let wrong = || ChannelError::Address(url.to_owned());
+        let origin: Uri = url.parse().map_err(|_| wrong())?;
+        let authority = origin.authority().ok_or_else(wrong)?;
+        let tls = match origin.scheme_str() {
+            Some("https") => Some(tls.ok_or_else(|| ChannelError::TlsMissing(url.to_owned()))?),
+            Some("http") if is_local(authority.host()) => None,
+            Some("http") => return Err(ChannelError::PlainRemote(url.to_owned())),
+            _ => return Err(wrong()),
+        };
+        let port = authority.port_u16().unwrap_or_else(|| if tls.is_some() { 443 } else { 80 });
+        let target = format!("http://{}:{port}", authority.host()).parse().map_err(|_| wrong())?;
+        Ok(Self { origin, target, tls })
+    }
+}
+
+/// How an agent speaks to its broker.
+const TUNNEL: Settings = Settings {
+    connection_window: (1 << 31) - 1,
+    max_frame: 64 * KIB,
+    header_list_size: 16 * KIB,
+    // A broker opens none.
+    max_streams: 0,
+    local_resets: 16_384,
+    pending_resets: 16,
+    keepalive: Duration::from_secs(10),
+    keepalive_timeout: Duration::from_secs(5),
+};
 
 fn endpoint(uri: Uri) -> Endpoint {
     Endpoint::from(uri)

@@ -55,6 +55,16 @@ impl RequestCut {
         state.sender.is_some()
     }
 
+    /// Names who sends the body: for a transport that knows it before it polls the
+    /// body, and finds the cut in the extensions of the request.
+    pub(crate) fn sent_by(&self, sender: AbortHandle) {
+        let mut state = self.0.lock();
+        if state.cut {
+            sender.abort();
+        }
+        state.sender = Some(sender);
+    }
+
     /// Drops the body, and what of it was not sent. Together with the answer it
     /// is to be dropped: then the peer gets CANCEL.
     pub fn cut(&self) {

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::Supervisor;
+use wolfpack_runtime::rarely::unless;
 use wolfpack_types::Principal;
 
 use super::connection::{Connection, Limits};
@@ -151,7 +152,7 @@ impl Acceptor {
         let open = Open::new(self.metrics.clone());
         let work = async move {
             let _held = (place, open);
-            cut.run_until_cancelled(work).await;
+            unless(cut.cancelled_owned(), work).await;
         };
         self.supervisor.spawn("rpc.connection", self.drain.tasks.track_future(work));
     }

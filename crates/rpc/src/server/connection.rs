@@ -2,11 +2,13 @@
 //! ends, is drained or is cut.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -16,6 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
+use wolfpack_runtime::BoxError;
 use wolfpack_runtime::telemetry::spawn_as;
 
 use super::cut::cuttable;
@@ -28,6 +31,7 @@ use super::shared::{Peer, Route};
 use super::stack::{Answer, Next};
 use super::whole::whole;
 use crate::coalesce::Coalesce;
+use crate::h2::{self, ByteBudget, Settings};
 use crate::policy::Table;
 
 /// How long an idle HTTP/1.1 connection is kept.
@@ -82,8 +86,44 @@ impl Connection {
         Ok(())
     }
 
-    async fn http2(self: Arc<Self>, io: Rewound, peer: Peer, limits: &Limits) -> hyper::Result<()> {
+    /// HTTP/2 of the data plane.
+    async fn data(
+        self: &Arc<Self>,
+        io: Rewound,
+        peer: Peer,
+        limits: &Limits,
+        budget: &ByteBudget,
+    ) -> Result<(), BoxError> {
         let profile = &self.profile;
+        let settings = Settings {
+            connection_window: profile.connection_window,
+            max_frame: profile.max_frame,
+            header_list_size: profile.header_list_size,
+            max_streams: profile.max_concurrent_streams,
+            local_resets: profile.local_reset_streams,
+            pending_resets: profile.pending_reset_streams,
+            keepalive: profile.keepalive_interval,
+            keepalive_timeout: profile.keepalive_timeout,
+        };
+        let peer = Arc::new(peer);
+        let handle = |request| self.handle(request, &peer);
+        // They end with the connection, and so with its cut.
+        let spawn = |stream: h2::Stream<Answer>| {
+            spawn_as(&self.dispatch, self.drain.tasks.track_future(stream.run()));
+        };
+        Ok(h2::serve(io, &settings, budget, handle, spawn, self.leave(limits)).await?)
+    }
+
+    async fn http2(
+        self: Arc<Self>,
+        io: Rewound,
+        peer: Peer,
+        limits: &Limits,
+    ) -> Result<(), BoxError> {
+        let profile = &self.profile;
+        if let Some(budget) = &profile.budget {
+            return self.data(io, peer, limits, budget).await;
+        }
         let mut builder = http2::Builder::new(Streams {
             dispatch: self.dispatch.clone(),
             drain: self.drain.clone(),
@@ -108,14 +148,19 @@ impl Connection {
             builder.serve_connection(TokioIo::new(Coalesce::new(io)), service_fn(service)),
         );
         tokio::select! {
-            ended = connection.as_mut() => return ended,
+            ended = connection.as_mut() => return Ok(ended?),
             () = self.leave(limits) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        Ok(connection.await?)
     }
 
-    async fn http1(self: Arc<Self>, io: Rewound, peer: Peer, limits: &Limits) -> hyper::Result<()> {
+    async fn http1(
+        self: Arc<Self>,
+        io: Rewound,
+        peer: Peer,
+        limits: &Limits,
+    ) -> Result<(), BoxError> {
         let mut builder = http1::Builder::new();
         builder
             .timer(TokioTimer::new())
@@ -126,24 +171,29 @@ impl Connection {
             builder.serve_connection(TokioIo::new(io), service_fn(service)).with_upgrades(),
         );
         tokio::select! {
-            ended = connection.as_mut() => return ended,
+            ended = connection.as_mut() => return Ok(ended?),
             () = self.leave(limits) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        Ok(connection.await?)
     }
 
     /// Resolves when no new request shall come.
-    async fn leave(&self, limits: &Limits) {
-        let expired = async {
-            match limits.certificate_expires {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
+    fn leave(&self, limits: &Limits) -> impl Future<Output = ()> + Send + use<> {
+        let (begin, expires) = (self.drain.begin.clone(), limits.certificate_expires);
+        async move {
+            let expired = async {
+                match expires {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = begin.cancelled() => {}
+                () = expired => {
+                    tracing::info!("the certificate of a peer ended; it has to connect again");
+                }
             }
-        };
-        tokio::select! {
-            () = self.drain.begin.cancelled() => {}
-            () = expired => tracing::info!("the certificate of a peer ended; it has to connect again"),
         }
     }
 
@@ -160,12 +210,23 @@ impl Connection {
                     return Service(Box::pin(async { no_connect() }));
                 }
             }
-            let mut request = whole(request);
-            let route = Route::find(&request, &this.table, this.has_fallback, &*this.served);
-            request.extensions_mut().insert(route);
-            request.extensions_mut().insert(Arc::clone(&peer));
-            Service(this.stack.handle(request))
+            Service(this.handle(request, &peer))
         }
+    }
+
+    /// Answers a request by the layers and what is behind them.
+    fn handle<B>(&self, request: Request<B>, peer: &Arc<Peer>) -> Answer
+    where
+        B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static>
+            + Send
+            + Unpin
+            + 'static,
+    {
+        let mut request = whole(request);
+        let route = Route::find(&request, &self.table, self.has_fallback, &*self.served);
+        request.extensions_mut().insert(route);
+        request.extensions_mut().insert(Arc::clone(peer));
+        self.stack.handle(request)
     }
 }
 

@@ -2,7 +2,7 @@
 //! what it gave before waits for the peer's window, so a peer that reads
 //! nothing could not be told that all is over.
 
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, AbortRegistration, Abortable};
 
 tokio::task_local! {
     static STREAM: AbortHandle;
@@ -21,6 +21,17 @@ impl StreamCut {
         STREAM.try_with(|stream| Self(stream.clone())).ok()
     }
 
+    /// For a stream that is run as an [`Abortable`] by the registration.
+    pub(crate) fn new() -> (Self, AbortRegistration) {
+        let (handle, registration) = AbortHandle::new_pair();
+        (Self(handle), registration)
+    }
+
+    /// Runs what may ask for this cut by [`StreamCut::current`].
+    pub(crate) fn handling<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        STREAM.scope(self.0, work)
+    }
+
     /// Drops the handler or the body of the response, sent or not. The peer gets
     /// CANCEL as soon as nobody holds the body of the request either.
     pub fn cut(&self) {
@@ -30,9 +41,9 @@ impl StreamCut {
 
 /// Runs a stream so that its handler may cut it.
 pub(crate) async fn cuttable<F: Future>(stream: F) {
-    let (handle, registration) = AbortHandle::new_pair();
+    let (cut, registration) = StreamCut::new();
     // That it was cut is what somebody wanted.
-    let _ = STREAM.scope(handle, Abortable::new(stream, registration)).await;
+    let _ = cut.handling(Abortable::new(stream, registration)).await;
 }
 
 #[cfg(test)]

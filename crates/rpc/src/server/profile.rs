@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::h2::ByteBudget;
+
 /// How much a principal may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {
@@ -25,8 +27,11 @@ pub struct Profile {
     pub connections_per_address: Option<usize>,
     /// Streams of one connection at once.
     pub max_concurrent_streams: u32,
-    /// Bytes a stream may send ahead.
+    /// Bytes a stream may send ahead, where no budget says.
     pub stream_window: u32,
+    /// What all streams of all listeners with the same one may send ahead; with
+    /// it the listener is of the data plane.
+    pub budget: Option<ByteBudget>,
     /// Bytes a connection may send ahead. One far above the stream's keeps a
     /// stalled reader from stopping the others.
     pub connection_window: u32,
@@ -91,6 +96,7 @@ impl Profile {
             connections_per_address: None,
             max_concurrent_streams: 4000,
             stream_window: MIB,
+            budget: None,
             connection_window: MAX_WINDOW,
             max_frame: 64 * KIB,
             keepalive_interval: Duration::from_secs(10),

@@ -1,5 +1,6 @@
 //! A request body that says when it was cut off.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -7,14 +8,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{Request, Version};
 use http_body::Frame;
-use hyper::body::Incoming;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::error::broken_off;
 
 /// Takes a request off its connection.
-pub(crate) fn whole(request: Request<Incoming>) -> Request<Body> {
+pub(crate) fn whole<B>(request: Request<B>) -> Request<Body>
+where
+    B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin + 'static,
+{
     if request.version() != Version::HTTP_2 {
         return request.map(Body::new);
     }
@@ -25,11 +28,14 @@ pub(crate) fn whole(request: Request<Incoming>) -> Request<Body> {
 /// takes a CANCELLED request stream for its end, and half an upload for all of
 /// it. So a request that breaks off ends with another code, and an end is
 /// believed only when it was really sent.
-struct Whole {
-    inner: Incoming,
+struct Whole<B> {
+    inner: B,
 }
 
-impl http_body::Body for Whole {
+impl<B> http_body::Body for Whole<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Unpin,
+{
     type Data = Bytes;
     type Error = Status;
 

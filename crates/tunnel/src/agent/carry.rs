@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
+use wolfpack_rpc::Hold;
 use wolfpack_rpc::error::from_status;
 use wolfpack_runtime::trace_context;
 use wolfpack_types::{Fault, Reason};
@@ -265,15 +266,19 @@ impl Session {
                 (count < self.max_connections).then_some(count + 1)
             })
             .ok()?;
-        Some(ConnectionSlot(connections))
+        Some(ConnectionSlot { count: connections, _ahead: self.channel.hold() })
     }
 }
 
 /// One connection that counts.
-struct ConnectionSlot(Arc<std::sync::atomic::AtomicU32>);
+struct ConnectionSlot {
+    count: Arc<std::sync::atomic::AtomicU32>,
+    /// Its part of what may be sent ahead to this agent.
+    _ahead: Option<Hold>,
+}
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -214,6 +214,9 @@ pub(super) async fn run(
 ) -> SessionEnd {
     let Control { mut inbound, outbound, welcome } = control;
     let stop = attacher.supervisor.token();
+    if welcome.stream_window > 0 {
+        channel.widen(welcome.stream_window);
+    }
     let session = Arc::new(Session {
         id: welcome.session_id,
         channel,

@@ -59,8 +59,8 @@ pub(crate) async fn pump(
         let last = gather(incoming, &mut pieces).await?;
         let count = pieces.remaining();
         if count > 0 {
-            match writer.write_all_buf(&mut pieces).await {
-                Ok(()) => writer.flush().await.map_err(PumpError::Socket)?,
+            match write(writer, &mut pieces).await {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Ok(Taken::Part);
                 }
@@ -76,6 +76,21 @@ pub(crate) async fn pump(
             return Ok(Taken::All);
         }
     }
+}
+
+/// Writes all pieces; a single one, as most are, by the cheaper call.
+async fn write(writer: &mut (impl AsyncWrite + Unpin), pieces: &mut Pieces) -> io::Result<()> {
+    if let ([piece], []) = pieces.queue.as_slices() {
+        let written = writer.write(piece).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        pieces.advance(written);
+    }
+    if pieces.has_remaining() {
+        writer.write_all_buf(pieces).await?;
+    }
+    writer.flush().await
 }
 
 /// Collects what is there, waiting only while there is nothing; true after the

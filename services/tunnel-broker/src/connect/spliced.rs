@@ -20,6 +20,7 @@ pub(crate) fn link(
     let key = Arc::new(OnceLock::new());
     let (own_key, ends, metrics) = (key.clone(), session.clone(), metrics.clone());
     let throttle = session.throttle();
+    let ahead = broker.budget.hold();
     if let Some(throttle) = &throttle {
         // What went ahead with the dial is paid for by what follows it.
         throttle.charge(Direction::Up, early);
@@ -30,7 +31,7 @@ pub(crate) fn link(
         }
         metrics.connection_ended(end.fault.as_ref());
         on_end(&end);
-        drop((counted, permit));
+        drop((counted, permit, ahead));
     });
     link.count(Direction::Up, early);
     let _ = key.set(session.remember(&link.downgrade()));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use wolfpack_runtime::rarely::unless;
 use wolfpack_types::{Fault, Reason};
 
 use super::book::{Exposure, Exposures};
@@ -74,11 +75,11 @@ pub(super) async fn run(
     let weak = link.downgrade();
     let carried = carry.splice_socket(link, socket);
     tokio::pin!(carried);
-    tokio::select! {
-        () = &mut carried => return,
-        () = exposure.ended.cancelled() => weak.abort(ended()),
+    let until_end = exposure.ended.clone().cancelled_owned();
+    if unless(until_end, &mut carried).await.is_none() {
+        weak.abort(ended());
+        carried.await;
     }
-    carried.await;
 }
 
 /// A connection whose target was reached.

@@ -83,6 +83,7 @@ impl AttachMethod {
             heartbeat: prost_types::Duration::try_from(self.broker.limits.heartbeat).ok(),
             broker_id: self.broker.id.to_string(),
             parked_target: self.broker.limits.parked_target,
+            stream_window: self.broker.limits.stream_window,
         }));
         let (broker, watched) = (self.broker.clone(), session.clone());
         self.supervisor.spawn("tunnel_session", async move {

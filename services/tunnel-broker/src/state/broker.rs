@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{Drain, Ping, Tunnel};
+use wolfpack_rpc::ByteBudget;
 use wolfpack_runtime::clock::{self, Clock, SystemClock};
 use wolfpack_tunnel::protocol::{InstanceLedger, Process, Refused, drain};
 use wolfpack_tunnel::splice::Totals;
@@ -48,6 +49,8 @@ pub struct Broker {
     pub limits: Limits,
     /// Bytes passed on.
     pub totals: Arc<Totals>,
+    /// How far ahead all peers together may send.
+    pub budget: ByteBudget,
     tunnels: RwLock<Tunnels>,
     owners: Owners,
     waiting: Waiting,
@@ -91,6 +94,7 @@ impl Broker {
             id: InstanceId::new(),
             admission: Admission::new(limits.attaches_per_second),
             clock,
+            budget: ByteBudget::new(limits.byte_budget, limits.stream_window),
             limits,
             totals: Arc::default(),
             tunnels: RwLock::default(),

@@ -7,6 +7,8 @@ use std::time::Duration;
 const MOST_STREAMS: u32 = 3_800;
 /// A connection at a lower rate waits for minutes after each frame.
 const LEAST_RATE: u64 = 1024;
+/// Windows below it hold no frame, and above it help nobody.
+const WINDOWS: std::ops::RangeInclusive<u32> = 64 * 1024..=16 * 1024 * 1024;
 
 /// How much of everything, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -49,6 +51,13 @@ pub struct Limits {
     /// Bytes a second of one tunnel, up and as many down, over all of its
     /// connections; 0 for no bound. 100 ms of it may pass at once.
     pub bytes_per_second: u64,
+    /// Bytes that one connection may send ahead, each way; more where the way to
+    /// the agents is long: at 40 ms a round trip 16 MiB are worth 400 MiB/s.
+    pub stream_window: u32,
+    /// Bytes that all connections may send ahead together: the more there are,
+    /// the less each may, down to 64 KiB. Readers who stop pin that much and no
+    /// more.
+    pub byte_budget: u64,
 }
 
 impl Default for Limits {
@@ -68,6 +77,8 @@ impl Default for Limits {
             dials_per_second: 20_000,
             dials_burst: 20_000,
             bytes_per_second: 0,
+            stream_window: 1024 * 1024,
+            byte_budget: 512 * 1024 * 1024,
         }
     }
 }
@@ -108,6 +119,14 @@ impl Limits {
         need(
             self.bytes_per_second == 0 || self.bytes_per_second >= LEAST_RATE,
             "bytes_per_second must be 0 for no bound, or at least 1024",
+        );
+        need(
+            WINDOWS.contains(&self.stream_window),
+            "stream_window must be 65536 to 16777216 bytes",
+        );
+        need(
+            self.byte_budget >= u64::from(self.stream_window),
+            "byte_budget must not be below stream_window",
         );
         faults
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tempfile::TempDir;
 use wolfpack_rpc::auth::{Standing, Standings};
-use wolfpack_rpc::{Authority, ClientTls, PeerConfig, RpcChannel};
+use wolfpack_rpc::{Authority, ByteBudget, ClientTls, PeerConfig, RpcChannel};
 use wolfpack_runtime::{Context, ShutdownReport, Telemetry};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, Builder, Dialer, TunnelStream};
 use wolfpack_tunnel_broker::exposure::Exposures;
@@ -238,8 +238,8 @@ pub(crate) async fn attached(agent: &AgentTunnel) {
 }
 
 pub(crate) fn channel(at: SocketAddr, tls: &ClientTls) -> RpcChannel {
-    RpcChannel::to_service(&PeerConfig::at(format!("https://{at}")), "tunnel-broker", Some(tls))
-        .unwrap()
+    let peer = PeerConfig::at(format!("https://{at}"));
+    RpcChannel::for_tunnel(&peer, "tunnel-broker", Some(tls), &ByteBudget::default()).unwrap()
 }
 
 pub(crate) fn target(name: &str) -> Target {

@@ -1,0 +1,184 @@
+//! How far ahead peers may send, all of them together: a bound on the bytes that
+//! readers who stop can pin.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+use tokio::sync::watch;
+
+/// No stream gets less: below it a frame does not fit.
+const LEAST: u32 = 64 * 1024;
+/// More in flight than any way needs.
+const MOST: u32 = 16 * 1024 * 1024;
+
+/// One for each process that takes part in tunnels. Each connection that is
+/// carried holds it; the more there are, the less each may send ahead: the
+/// window of all streams is halved whenever twice as many are held, from the
+/// largest down to 64 KiB. A stalled reader keeps what it was given before, so
+/// the steps are chosen for the worst order of events: with `h` halvings
+/// `bytes / (1 + h / 2)` is what is shared out. Beyond `bytes / 64 KiB` or so
+/// connections, each more pins 64 KiB more; the bound on connections ends that.
+///
+/// Clones are the same budget.
+#[derive(Debug, Clone)]
+pub struct ByteBudget(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    bytes: u64,
+    largest: AtomicU32,
+    held: AtomicUsize,
+    window: watch::Sender<u32>,
+}
+
+impl ByteBudget {
+    /// A budget of so many bytes, of which one stream may have `largest`.
+    #[must_use]
+    pub fn new(bytes: u64, largest: u32) -> Self {
+        let largest = largest.max(LEAST);
+        Self(Arc::new(Shared {
+            bytes,
+            largest: AtomicU32::new(largest),
+            held: AtomicUsize::new(0),
+            window: watch::Sender::new(largest),
+        }))
+    }
+
+    /// Changes what one stream may have when there are few, bytes: 64 KiB to 16 MiB.
+    pub fn set_largest(&self, largest: u32) {
+        self.0.largest.store(largest.clamp(LEAST, MOST), Ordering::Relaxed);
+        self.settle();
+    }
+
+    /// Counts one connection until it is dropped.
+    #[must_use]
+    pub fn hold(&self) -> Hold {
+        self.0.held.fetch_add(1, Ordering::Relaxed);
+        self.settle();
+        Hold(self.clone())
+    }
+
+    /// What one stream may send ahead now, bytes.
+    #[must_use]
+    pub fn window(&self) -> u32 {
+        *self.0.window.borrow()
+    }
+
+    /// Connections that hold it.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    /// Moves the window to where it belongs; it grows again only well below the
+    /// step, or one connection more and less would change it each time.
+    fn settle(&self) {
+        self.0.window.send_if_modified(|window| {
+            // Read under the lock: the last one to come sees all.
+            let held = self.held() as u64;
+            let mut wanted = self.0.window_for(held);
+            if wanted > *window {
+                wanted = self.0.window_for(held + held / 4).max(*window);
+            }
+            std::mem::replace(window, wanted) != wanted
+        });
+    }
+
+    /// Resolves to the window once it is another than `known`.
+    pub(crate) async fn changed(self, known: u32) -> u32 {
+        let mut window = self.0.window.subscribe();
+        match window.wait_for(|window| *window != known).await {
+            Ok(window) => *window,
+            // It cannot be gone: we hold it.
+            Err(_) => known,
+        }
+    }
+}
+
+impl Default for ByteBudget {
+    /// That of an agent: 128 MiB, of which one stream may have 1 MiB until its
+    /// broker says more.
+    fn default() -> Self {
+        Self::new(128 * 1024 * 1024, 1024 * 1024)
+    }
+}
+
+impl Shared {
+    fn window_for(&self, held: u64) -> u32 {
+        let mut window = self.largest.load(Ordering::Relaxed);
+        let halvings = u64::from((window / LEAST).ilog2());
+        let share = self.bytes * 2 / (2 + halvings);
+        while window / 2 >= LEAST && held.saturating_mul(u64::from(window)) > share {
+            window /= 2;
+        }
+        window
+    }
+}
+
+/// A connection that counts.
+#[derive(Debug)]
+pub struct Hold(ByteBudget);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.held.fetch_sub(1, Ordering::Relaxed);
+        self.0.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u32 = 1024 * 1024;
+
+    #[test]
+    fn a_few_have_all_and_thousands_have_the_least() {
+        let budget = ByteBudget::new(512 * u64::from(MIB), MIB);
+        let mut held: Vec<_> = (0..170).map(|_| budget.hold()).collect();
+        assert_eq!(budget.window(), MIB);
+        held.extend((0..4000).map(|_| budget.hold()));
+        assert_eq!(budget.window(), LEAST);
+        held.clear();
+        assert_eq!((budget.window(), budget.held()), (MIB, 0));
+        budget.set_largest(64 * MIB);
+        assert_eq!(budget.window(), 16 * MIB);
+    }
+
+    #[test]
+    fn one_more_and_one_less_changes_it_once() {
+        let budget = ByteBudget::new(30 * u64::from(MIB), MIB);
+        let held: Vec<_> = (0..10).map(|_| budget.hold()).collect();
+        let mut changes = budget.0.window.subscribe();
+        for _ in 0..5 {
+            drop(budget.hold());
+        }
+        assert!(changes.has_changed().unwrap(), "or this test shows nothing");
+        assert_eq!(*changes.borrow_and_update(), MIB / 2);
+        drop(budget.hold());
+        assert!(!changes.has_changed().unwrap());
+        drop(held);
+        assert_eq!(budget.window(), MIB);
+    }
+
+    proptest! {
+        /// Every stream stalls at once with all that its window was when it began.
+        #[test]
+        fn what_stalled_readers_pin_is_within_the_budget(
+            mib in 16_u64..2048, count in 1_usize..3000, steps in 0_u32..=8,
+        ) {
+            let largest = LEAST << steps;
+            let bytes = mib * u64::from(MIB);
+            let budget = ByteBudget::new(bytes, largest);
+            let mut pinned = 0;
+            let mut held = Vec::new();
+            for _ in 0..count {
+                held.push(budget.hold());
+                pinned += u64::from(budget.window());
+            }
+            let least = count as u64 * u64::from(LEAST);
+            prop_assert!(pinned <= bytes + u64::from(largest) || pinned <= bytes + least);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What has to be looked after in the life of a connection, beside its streams.
+
+use std::task::{Context, Poll};
+
+use h2::PingPong;
+use wolfpack_runtime::rarely::Rarely;
+
+use super::alive::{Heard, dead};
+use super::{ByteBudget, Settings};
+
+enum Chore {
+    Dead,
+    Leave,
+    Window(u32),
+}
+
+/// The rare events of a connection: the peer is dead, we are to leave, the budget
+/// changes the windows.
+pub(super) struct Chores {
+    rare: Rarely<Chore>,
+    budget: ByteBudget,
+    /// A window that the peer was not told of yet.
+    due: Option<u32>,
+}
+
+/// What the connection must do.
+pub(super) enum Duty {
+    /// The peer is dead: end.
+    End,
+    /// Take no more streams.
+    Leave,
+}
+
+impl Chores {
+    /// `window` is what the connection begins with.
+    pub(super) fn new(
+        heard: Heard,
+        ping: Option<PingPong>,
+        settings: &Settings,
+        budget: &ByteBudget,
+        window: u32,
+    ) -> Self {
+        let rare = Rarely::new();
+        let (interval, timeout) = (settings.keepalive, settings.keepalive_timeout);
+        rare.add(async move {
+            dead(heard, ping, interval, timeout).await;
+            Chore::Dead
+        });
+        let chores = Self { rare, budget: budget.clone(), due: None };
+        chores.follow(window);
+        chores
+    }
+
+    /// Leaves once `leave` ends.
+    pub(super) fn leave_after(&self, leave: impl Future<Output = ()> + Send + 'static) {
+        self.rare.add(async move {
+            leave.await;
+            Chore::Leave
+        });
+    }
+
+    /// What there is to do now. `set` tells the peer of another window; it refuses
+    /// while the change before is not acknowledged, and the acknowledgement makes
+    /// the connection ask again.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        set: impl FnOnce(u32) -> Result<(), h2::Error>,
+    ) -> Poll<Duty> {
+        while let Poll::Ready(chore) = self.rare.poll(cx) {
+            match chore {
+                Chore::Dead => return Poll::Ready(Duty::End),
+                Chore::Leave => return Poll::Ready(Duty::Leave),
+                Chore::Window(window) => {
+                    self.due = Some(window);
+                    self.follow(window);
+                }
+            }
+        }
+        if let Some(window) = self.due
+            && set(window).is_ok()
+        {
+            self.due = None;
+        }
+        Poll::Pending
+    }
+
+    fn follow(&self, window: u32) {
+        let change = self.budget.clone().changed(window);
+        self.rare.add(async move { Chore::Window(change.await) });
+    }
+}
