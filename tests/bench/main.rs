@@ -2,15 +2,23 @@
 //! Results are times in milliseconds with every row kept; comparisons are made
 //! in one run, interleaved.
 
+mod agents;
+mod certificate;
 mod create;
+mod identity;
 mod load;
+mod machine;
 mod nested;
+mod parts;
+mod processes;
 mod quantiles;
+mod scrape;
 mod timed_client;
 mod tunnel;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The parts of the tunnel's benchmark are ours, and have our allocator.
 #[global_allocator]
@@ -20,49 +28,9 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if_eq("part").is_some() {
         let (Some(name), Some(file)) = (arguments.next(), arguments.next()) else { return usage() };
-        return ended(tunnel::part(&name, file.as_ref()));
+        return ended(parts::run(&name, file.as_ref()));
     }
-    let (mut name, mut out) = (None, None);
-    let mut choice = tunnel::Choice { rounds: 9, peers: None, measures: None };
-    let list = |text: Option<String>| text.map(|text| text.split(',').map(str::to_owned).collect());
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--out" => out = arguments.next().map(PathBuf::from),
-            "--rounds" => match arguments.next().and_then(|rounds| rounds.parse().ok()) {
-                Some(rounds) => choice.rounds = rounds,
-                None => return usage(),
-            },
-            "--peers" => choice.peers = list(arguments.next()),
-            "--measures" => choice.measures = list(arguments.next()),
-            other if name.is_none() => name = Some(other.to_owned()),
-            _ => return usage(),
-        }
-    }
-    let (Some(name), Some(out)) = (name, out) else { return usage() };
-    let run = async {
-        let (report, summary) = match name.as_str() {
-            "create" => {
-                let report = create::run(20).await?;
-                (serde_json::to_vec_pretty(&report)?, create::summary(&report))
-            }
-            "load" => {
-                let report = load::run(9).await?;
-                (serde_json::to_vec_pretty(&report)?, load::summary(&report))
-            }
-            "nested" => {
-                let report = nested::run(20).await?;
-                (serde_json::to_vec_pretty(&report)?, nested::summary(&report))
-            }
-            "tunnel" => {
-                let report = tunnel::run(choice).await?;
-                (serde_json::to_vec_pretty(&report)?, tunnel::summary(&report))
-            }
-            _ => anyhow::bail!("there is no benchmark {name:?}"),
-        };
-        tokio::fs::write(&out, report).await?;
-        println!("{summary}");
-        anyhow::Ok(())
-    };
+    let Some(options) = Options::parse(arguments) else { return usage() };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -70,7 +38,68 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    ended(runtime.block_on(run))
+    ended(runtime.block_on(run(options)))
+}
+
+/// What the command line says; what a benchmark does not take is passed over.
+struct Options {
+    name: String,
+    out: PathBuf,
+    tunnel: tunnel::Choice,
+    agents: agents::Choice,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
+        let (mut name, mut out) = (None, None);
+        let mut tunnel = tunnel::Choice { rounds: 9, peers: None, measures: None };
+        let mut agents = agents::Choice { agents: 10_000, idle: Duration::from_secs(30) };
+        let list = |text: String| Some(text.split(',').map(str::to_owned).collect());
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--out" => out = Some(PathBuf::from(arguments.next()?)),
+                "--rounds" => tunnel.rounds = arguments.next()?.parse().ok()?,
+                "--peers" => tunnel.peers = list(arguments.next()?),
+                "--measures" => tunnel.measures = list(arguments.next()?),
+                "--agents" => agents.agents = arguments.next()?.parse().ok()?,
+                "--idle" => agents.idle = Duration::from_secs(arguments.next()?.parse().ok()?),
+                other if name.is_none() => name = Some(other.to_owned()),
+                _ => return None,
+            }
+        }
+        Some(Self { name: name?, out: out?, tunnel, agents })
+    }
+}
+
+/// Runs a benchmark, writes its report and says what it found.
+async fn run(options: Options) -> anyhow::Result<()> {
+    let Options { name, out, tunnel, agents } = options;
+    let (report, summary) = match name.as_str() {
+        "create" => {
+            let report = create::run(20).await?;
+            (serde_json::to_vec_pretty(&report)?, create::summary(&report))
+        }
+        "load" => {
+            let report = load::run(9).await?;
+            (serde_json::to_vec_pretty(&report)?, load::summary(&report))
+        }
+        "nested" => {
+            let report = nested::run(20).await?;
+            (serde_json::to_vec_pretty(&report)?, nested::summary(&report))
+        }
+        "tunnel" => {
+            let report = tunnel::run(tunnel, &out).await?;
+            (serde_json::to_vec_pretty(&report)?, tunnel::summary(&report))
+        }
+        "agents" => {
+            let report = agents::run(agents).await?;
+            (serde_json::to_vec_pretty(&report)?, agents::summary(&report))
+        }
+        _ => anyhow::bail!("there is no benchmark {name:?}"),
+    };
+    tokio::fs::write(&out, report).await?;
+    println!("{summary}");
+    Ok(())
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {
@@ -85,9 +114,11 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: wolfpack-bench create|load|nested|tunnel --out FILE\n\
-         tunnel takes --rounds N, --peers A,B and --measures A,B, too\n(WOLFPACK_SERVER and WOLFPACK_API_KEY say where; \
-         for load WOLFPACK_READY and WOLFPACK_PID which `wolfpack dev`)"
+        "usage: wolfpack-bench create|load|nested|tunnel|agents --out FILE\n  \
+         tunnel: --rounds N, --peers A,B, --measures A,B\n  \
+         agents: --agents N, --idle SECONDS\n\
+         (WOLFPACK_SERVER and WOLFPACK_API_KEY say where; for load WOLFPACK_READY and WOLFPACK_PID \
+         which `wolfpack dev`; for tunnel WOLFPACK_RATHOLE where rathole is)"
     );
     ExitCode::from(64)
 }

@@ -2,43 +2,24 @@
 //! turns within each round, and a ratio is of two rows of one round.
 
 mod clients;
-mod identity;
-mod parts;
+mod measures;
 mod peers;
 mod report;
-mod targets;
 mod tools;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::process::Command;
-use wolfpack_rpc::TlsConfig;
+use anyhow::Context as _;
+use serde_json::Value;
+use tokio::process::{Child, Command};
 
+use crate::machine;
+use crate::processes::{free, quiet, reachable, start_part};
+use measures::MEASURES;
 use peers::{Addresses, Peer, TARGETS};
 use report::{Report, Row, added, medians, ratio};
-use tools::Way;
-
-/// How long each measurement takes.
-const EACH: Duration = Duration::from_secs(2);
-
-/// Runs a part of the benchmark in this process.
-pub(crate) fn part(name: &str, file: &Path) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    match name {
-        "broker" => runtime.block_on(parts::broker(file)),
-        "agent" => runtime.block_on(parts::agent(file)),
-        "targets" => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let [http, echo]: [SocketAddr; 2] = serde_json::from_slice(&std::fs::read(file)?)?;
-            runtime.block_on(targets::serve(http, echo))
-        }
-        _ => anyhow::bail!("there is no part {name:?}"),
-    }
-}
 
 /// Which peers and measures to run; all by default.
 pub(crate) struct Choice {
@@ -47,87 +28,141 @@ pub(crate) struct Choice {
     pub(crate) measures: Option<Vec<String>>,
 }
 
-pub(crate) async fn run(choice: Choice) -> anyhow::Result<Report> {
+impl Choice {
+    fn wants_peer(&self, name: &str) -> bool {
+        self.peers.as_ref().is_none_or(|some| some.iter().any(|one| one == name))
+    }
+
+    fn wants(&self, measure: &str) -> bool {
+        self.measures.as_ref().is_none_or(|some| some.iter().any(|one| one == measure))
+    }
+}
+
+/// Measures, and writes the report to `out` after every round.
+///
+/// # Errors
+/// When the targets cannot be started or the report cannot be written. A peer that
+/// cannot be started is named, and a measurement that fails is a row that says so.
+pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
     let (targets, mut others) = start_targets(folder.path()).await?;
-    let wants =
-        |name: &str| choice.peers.as_ref().is_none_or(|some| some.iter().any(|s| s == name));
-    let rathole =
-        PathBuf::from(std::env::var("WOLFPACK_RATHOLE").unwrap_or_else(|_| "rathole".into()));
-    let mut peers = vec![Peer::direct(&targets)];
-    if wants("rathole") {
-        peers.push(Peer::rathole(&rathole, folder.path(), &targets).await?);
-    }
-    if wants("ssh") {
-        peers.push(Peer::ssh(folder.path(), &targets).await?);
-    }
-    for (name, tls) in [("wolfpack", false), ("wolfpack-tls", true)] {
-        if wants(name) {
-            peers.push(Peer::ours(name, folder.path(), &targets, tls).await?);
-        }
-    }
+    let (mut peers, absent) = start_peers(&choice, folder.path(), &targets).await;
+    let configurations: BTreeMap<_, _> = peers
+        .iter()
+        .map(|peer| (peer.name.to_owned(), elsewhere(peer.configuration.clone(), folder.path())))
+        .collect();
     let mut rows = Vec::new();
+    let mut report = written(&configurations, &absent, &rows, 0, out)?;
     for round in 0..choice.rounds {
-        for measure in MEASURES {
-            if choice.measures.as_ref().is_some_and(|some| !some.iter().any(|s| s == measure)) {
-                continue;
-            }
-            for peer in &peers {
-                for (measure, unit, value) in take(measure, peer).await? {
-                    eprintln!("round {round} {:14} {measure:14} {value:10.1} {unit}", peer.name);
-                    let (peer, measure) = (peer.name.to_owned(), measure.to_owned());
-                    rows.push(Row { round, peer, measure, unit, value });
-                }
+        for measure in MEASURES.into_iter().filter(|measure| choice.wants(measure)) {
+            for peer in peers.iter().filter(|peer| peer.measures.contains(&measure)) {
+                rows.extend(measured(round, measure, peer).await);
             }
         }
+        report = written(&configurations, &absent, &rows, round + 1, out)?;
     }
-    let configurations =
-        peers.iter().map(|peer| (peer.name.to_owned(), peer.configuration.clone())).collect();
-    let report = Report {
-        machine: machine(),
-        configurations,
-        ratios: ratios(&rows),
-        absolute: BTreeMap::new(),
-        medians: medians(&rows),
-        rows,
-    };
     for process in peers.iter_mut().flat_map(|peer| &mut peer.processes).chain(&mut others) {
         process.kill().await?;
     }
     Ok(report)
 }
 
-const MEASURES: [&str; 6] =
-    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16"];
+/// The peers that run, and why others do not.
+async fn start_peers(
+    choice: &Choice,
+    folder: &Path,
+    targets: &Addresses,
+) -> (Vec<Peer>, BTreeMap<String, String>) {
+    let (mut peers, mut absent) = (vec![Peer::direct(targets)], BTreeMap::new());
+    for name in PEERS.into_iter().filter(|name| choice.wants_peer(name)) {
+        match start_peer(name, folder, targets).await {
+            Ok(peer) => peers.push(peer),
+            Err(error) => {
+                eprintln!("{name} cannot be measured: {error:#}");
+                absent.insert(name.to_owned(), format!("{error:#}"));
+            }
+        }
+    }
+    (peers, absent)
+}
 
-/// Takes one measurement, which may give several values.
-async fn take(
-    measure: &str,
-    peer: &Peer,
-) -> anyhow::Result<Vec<(&'static str, &'static str, f64)>> {
-    const SPEED: &str = "MiB/s";
-    let iperf = peer.front["iperf"];
-    let (http, echo) = (peer.front["http"], peer.front["echo"]);
-    Ok(match measure {
-        "stream1_up" => {
-            vec![("stream1_up", SPEED, tools::iperf(iperf, 1, Way::Up, EACH).await?)]
+/// Those beside `direct`, which is always there.
+const PEERS: [&str; 4] = ["rathole", "ssh", "wolfpack", "wolfpack-tls"];
+
+async fn start_peer(name: &'static str, folder: &Path, targets: &Addresses) -> anyhow::Result<Peer> {
+    match name {
+        "rathole" => {
+            let program = std::env::var_os("WOLFPACK_RATHOLE").unwrap_or_else(|| "rathole".into());
+            Peer::rathole(Path::new(&program), folder, targets).await
         }
-        "stream1_down" => {
-            vec![("stream1_down", SPEED, tools::iperf(iperf, 1, Way::Down, EACH).await?)]
+        "ssh" => Peer::ssh(folder, targets).await,
+        "wolfpack" => Peer::ours(name, folder, targets, false).await,
+        "wolfpack-tls" => Peer::ours(name, folder, targets, true).await,
+        _ => anyhow::bail!("there is no peer {name:?}"),
+    }
+}
+
+/// A configuration that names `FOLDER` where this run's folder is named.
+fn elsewhere(mut configuration: Value, folder: &Path) -> Value {
+    match &mut configuration {
+        Value::String(text) => *text = text.replace(&*folder.to_string_lossy(), "FOLDER"),
+        Value::Array(all) => {
+            all.iter_mut().for_each(|one| *one = elsewhere(one.take(), folder));
         }
-        "streams16" => vec![("streams16", SPEED, tools::iperf(iperf, 16, Way::Up, EACH).await?)],
-        "one_client" => {
-            let (p50, p99) =
-                tokio::task::spawn_blocking(move || clients::one_client(http, EACH)).await??;
-            vec![("p50", "us", p50), ("p99", "us", p99)]
+        Value::Object(all) => {
+            all.values_mut().for_each(|one| *one = elsewhere(one.take(), folder));
         }
-        "c64" => vec![("c64_rps", "1/s", tools::wrk(&format!("http://{http}/"), 64, EACH).await?)],
-        "conns16" => {
-            let each = tokio::task::spawn_blocking(move || clients::connections(echo, 16, EACH));
-            vec![("conns16", "1/s", each.await??)]
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+    configuration
+}
+
+/// The rows of one measurement.
+async fn measured(round: usize, measure: &str, peer: &Peer) -> Vec<Row> {
+    let row = |measure: &str, unit, value, error| {
+        let (peer, measure) = (peer.name.to_owned(), measure.to_owned());
+        Row { round, peer, measure, unit, value, error }
+    };
+    match measures::take(measure, peer).await {
+        Ok(values) => values
+            .into_iter()
+            .map(|(measure, unit, value)| {
+                eprintln!("round {round} {:22} {measure:22} {value:10.1} {unit}", peer.name);
+                row(measure, unit, Some(value), None)
+            })
+            .collect(),
+        Err(error) => {
+            eprintln!("round {round} {:22} {measure:22} FAILED: {error:#}", peer.name);
+            let rows = measures::rows_of(measure).iter();
+            rows.map(|(name, unit)| row(name, unit, None, Some(format!("{error:#}")))).collect()
         }
-        _ => anyhow::bail!("there is no measure {measure:?}"),
-    })
+    }
+}
+
+/// Makes the report of the rounds so far, and writes it in one piece.
+fn written(
+    configurations: &BTreeMap<String, Value>,
+    absent: &BTreeMap<String, String>,
+    rows: &[Row],
+    rounds: usize,
+    out: &Path,
+) -> anyhow::Result<Report> {
+    let report = Report {
+        machine: machine::describe(),
+        rounds,
+        failed: rows.iter().filter(|row| row.value.is_none()).count(),
+        absent: absent.clone(),
+        configurations: configurations.clone(),
+        ratios: ratios(rows),
+        absolute: BTreeMap::new(),
+        medians: medians(rows),
+        rows: rows.to_vec(),
+    };
+    let draft = out.with_extension("part");
+    std::fs::write(&draft, serde_json::to_vec_pretty(&report)?)
+        .and_then(|()| std::fs::rename(&draft, out))
+        .with_context(|| format!("cannot write {}", out.display()))?;
+    Ok(report)
 }
 
 fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
@@ -159,56 +194,35 @@ pub(crate) fn summary(report: &Report) -> String {
         );
     }
     for (name, value) in &report.absolute {
-        let _ = writeln!(text, "{name:30} {value:10.2}");
+        let _ = writeln!(text, "{name:38} {value:10.2}");
     }
     for (name, value) in &report.medians {
-        let _ = writeln!(text, "{name:30} {value:10.1}");
+        let _ = writeln!(text, "{name:38} {value:10.1}");
+    }
+    for (name, error) in &report.absent {
+        let _ = writeln!(text, "{name} was not measured: {error}");
+    }
+    if report.failed > 0 {
+        let _ = writeln!(text, "{} rows have no value; see their errors", report.failed);
     }
     text
 }
 
 /// Starts what the tunnels lead to; gives the processes, which must be kept.
-async fn start_targets(folder: &Path) -> anyhow::Result<(Addresses, Vec<tokio::process::Child>)> {
-    let targets: Addresses =
-        TARGETS.iter().map(|name| ((*name).to_owned(), peers::free())).collect();
-    let ours = peers::start_part("targets", folder, &[targets["http"], targets["echo"]])?;
+async fn start_targets(folder: &Path) -> anyhow::Result<(Addresses, Vec<Child>)> {
+    let targets: Addresses = TARGETS.iter().map(|name| ((*name).to_owned(), free())).collect();
+    let mut own = targets.clone();
+    own.remove("iperf");
+    let part = start_part("targets", folder, &own)?;
     let mut iperf = Command::new("iperf3");
-    iperf.args(["--server", "--bind", "127.0.0.1", "--port"]);
+    // A client that is gone must not keep the next ones out.
+    iperf.args(["--server", "--bind", "127.0.0.1", "--rcv-timeout", "5000", "--port"]);
     iperf.arg(targets["iperf"].port().to_string());
-    let iperf = peers::quiet(&mut iperf)?;
-    for name in ["http", "echo"] {
-        peers::reachable(targets[name]).await?;
+    let iperf = quiet(&mut iperf)?;
+    for at in own.values() {
+        reachable(*at).await?;
     }
     // Nothing else may connect to find out whether iperf is there.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    Ok((targets, vec![ours, iperf]))
-}
-
-/// A certificate of a broker at this machine's own address, by a CA of its own.
-fn certificate(folder: &Path) -> anyhow::Result<TlsConfig> {
-    wolfpack_runtime::install_crypto_provider();
-    let authority =
-        wolfpack_registry::ca::CertificateAuthority::create_or_load(&folder.join("ca"))?;
-    let issued = authority.issue_service("tunnel-broker", &[], &[[127, 0, 0, 1].into()])?;
-    let files = TlsConfig {
-        certificate_file: folder.join("broker.crt"),
-        key_file: folder.join("broker.key"),
-        roots_file: folder.join("ca.crt"),
-    };
-    std::fs::write(&files.certificate_file, issued.certificate_pem)?;
-    std::fs::write(&files.key_file, issued.key_pem)?;
-    std::fs::write(&files.roots_file, authority.root_pem())?;
-    Ok(files)
-}
-
-fn machine() -> serde_json::Value {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let model = read("/proc/cpuinfo").lines().find_map(|line| {
-        line.strip_prefix("model name")?.split_once(':').map(|(_, m)| m.trim().to_owned())
-    });
-    json!({
-        "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
-        "processor": model,
-        "kernel": read("/proc/sys/kernel/osrelease").trim(),
-    })
+    Ok((targets, vec![part, iperf]))
 }

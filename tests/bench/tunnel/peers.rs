@@ -2,10 +2,9 @@
 //! and ours. Each is started anew for the whole run, and stopped at its end.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,8 +12,12 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use wolfpack_types::SandboxId;
 
-use super::identity::Mint;
-use super::parts;
+use super::measures::MEASURES;
+use crate::certificate::Ca;
+use crate::identity::Mint;
+use crate::parts::agent::Agent;
+use crate::parts::broker::{Broker, Exposed};
+use crate::processes::{free, quiet, reachable, start_part};
 
 /// The names of the targets.
 pub(super) const TARGETS: [&str; 3] = ["http", "echo", "iperf"];
@@ -27,20 +30,37 @@ pub(super) struct Peer {
     pub(super) name: &'static str,
     /// Where each target is reached.
     pub(super) front: Addresses,
+    /// How the web server is asked.
+    pub(super) http: Http,
+    /// What is measured of it.
+    pub(super) measures: &'static [&'static str],
     /// What it was told, for the report.
     pub(super) configuration: Value,
     pub(super) processes: Vec<Child>,
 }
 
+/// A request for the web server.
+pub(super) struct Http {
+    pub(super) url: String,
+    pub(super) headers: Vec<String>,
+}
+
 impl Peer {
+    /// A way whose every front is a port of its own.
+    fn of_ports(
+        name: &'static str,
+        front: Addresses,
+        configuration: Value,
+        processes: Vec<Child>,
+    ) -> Self {
+        let url = front.get("http").map(|http| format!("http://{http}/")).unwrap_or_default();
+        let http = Http { url, headers: Vec::new() };
+        Self { name, front, http, measures: &MEASURES, configuration, processes }
+    }
+
     /// The way without a tunnel.
     pub(super) fn direct(targets: &Addresses) -> Self {
-        Self {
-            name: "direct",
-            front: targets.clone(),
-            configuration: Value::Null,
-            processes: Vec::new(),
-        }
+        Self::of_ports("direct", targets.clone(), Value::Null, Vec::new())
     }
 
     /// rathole over plain TCP, with its defaults.
@@ -67,8 +87,7 @@ impl Peer {
         };
         let processes = vec![start("--server", &server_file)?, start("--client", &client_file)?];
         let configuration = json!({ "server": server, "client": client });
-        let peer = Self { name: "rathole", front, configuration, processes };
-        peer.wait().await
+        Self::of_ports("rathole", front, configuration, processes).wait().await
     }
 
     /// `ssh -R` to a server of its own, with the defaults of both.
@@ -108,7 +127,7 @@ impl Peer {
         client.arg("127.0.0.1");
         let processes = vec![server, quiet(&mut client)?];
         let configuration = json!({ "sshd_config": configuration, "client": "ssh -N -R" });
-        Self { name: "ssh", front, configuration, processes }.wait().await
+        Self::of_ports("ssh", front, configuration, processes).wait().await
     }
 
     /// A broker and an agent of ours, with a port of the broker for each target.
@@ -119,11 +138,14 @@ impl Peer {
         tls: bool,
     ) -> anyhow::Result<Self> {
         let ours = Ours::start(name, folder, targets, tls).await?;
-        let configuration = serde_json::to_value(&ours.broker_part)?;
+        let mut configuration = serde_json::to_value(&ours.broker_part)?;
+        // Keys of this run.
+        if let Some(fields) = configuration.as_object_mut() {
+            fields.remove("known");
+        }
         let agent = start_part("agent", &folder.join(name), &ours.agent_part)?;
-        let peer =
-            Self { name, front: ours.front, configuration, processes: vec![ours.broker, agent] };
-        peer.wait().await
+        let processes = vec![ours.broker, agent];
+        Self::of_ports(name, ours.front, configuration, processes).wait().await
     }
 
     /// Waits until every target answers on its front.
@@ -149,8 +171,8 @@ impl Peer {
 pub(super) struct Ours {
     pub(super) front: Addresses,
     pub(super) broker: Child,
-    pub(super) broker_part: parts::Broker,
-    pub(super) agent_part: parts::Agent,
+    pub(super) broker_part: Broker,
+    pub(super) agent_part: Agent,
 }
 
 impl Ours {
@@ -163,70 +185,37 @@ impl Ours {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let (front, mint, sandbox) = (fronts(), Mint::new()?, SandboxId::new());
-        let files = if tls { Some(super::certificate(&folder)?) } else { None };
-        let broker_part = parts::Broker {
+        let files = if tls { Some(Ca::new()?.service(&folder, "tunnel-broker")?) } else { None };
+        let exposed = |(target, listen): (&String, &SocketAddr)| Exposed {
+            listen: *listen,
+            endpoint: sandbox.name(),
+            target: target.clone(),
+        };
+        let broker_part = Broker {
             agents: free(),
             internal: free(),
+            metrics: free(),
             tls: files.clone(),
-            token_key: mint.public().to_owned(),
-            exposures: front.clone(),
-            endpoint: sandbox.name(),
+            known: mint.known()?,
+            exposures: front.iter().map(exposed).collect(),
             data_threads: 1,
             attaches_per_second: 500,
         };
         let broker = start_part("broker", &folder, &broker_part)?;
         reachable(broker_part.agents).await?;
-        let agent_part = parts::Agent {
+        let agent_part = Agent {
             broker: broker_part.agents,
             roots: files.map(|files| files.roots_file),
             endpoint: sandbox.name(),
             token: mint.token(&sandbox)?,
             targets: targets.clone(),
+            grpc: None,
+            data_thread: true,
         };
         Ok(Self { front, broker, broker_part, agent_part })
     }
 }
 
-/// Starts this program as a part, with its configuration in a file.
-pub(super) fn start_part(
-    part: &str,
-    folder: &Path,
-    configuration: &impl serde::Serialize,
-) -> anyhow::Result<Child> {
-    let file: PathBuf = folder.join(format!("{part}.json"));
-    std::fs::write(&file, serde_json::to_vec_pretty(configuration)?)?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("part").arg(part).arg(file).kill_on_drop(true);
-    Ok(command.spawn()?)
-}
-
-pub(super) fn quiet(command: &mut Command) -> anyhow::Result<Child> {
-    let program = command.as_std().get_program().to_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.display()))
-}
-
-/// An address of this machine that nobody listens on.
-pub(super) fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0)))
-}
-
 fn fronts() -> Addresses {
     TARGETS.iter().map(|name| ((*name).to_owned(), free())).collect()
-}
-
-/// Waits until something listens there.
-pub(super) async fn reachable(address: SocketAddr) -> anyhow::Result<()> {
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(address).await.is_ok() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("nothing listens on {address} after 10 s")
 }

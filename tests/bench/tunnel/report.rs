@@ -1,4 +1,7 @@
 //! Rows, medians and ratios.
+//!
+//! What was not measured is a row with an `error` and no `value`; medians and
+//! ratios are of what was.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +19,10 @@ pub(crate) struct Row {
     /// What was measured; see `unit`.
     pub(super) measure: String,
     pub(super) unit: &'static str,
-    pub(super) value: f64,
+    pub(super) value: Option<f64>,
+    /// Why there is no value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
 }
 
 /// A ratio of ours over rathole, of pairs of one round each.
@@ -33,6 +39,12 @@ pub(crate) struct Ratio {
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(super) machine: Value,
+    /// Rounds that were finished.
+    pub(super) rounds: usize,
+    /// Rows without a value.
+    pub(super) failed: usize,
+    /// Peers that could not be started, and why.
+    pub(super) absent: BTreeMap<String, String>,
     pub(super) configurations: BTreeMap<String, Value>,
     pub(super) ratios: BTreeMap<&'static str, Ratio>,
     pub(super) absolute: BTreeMap<&'static str, f64>,
@@ -60,7 +72,7 @@ fn of_pairs(
     let of = |peer: &str, round: usize| {
         rows.iter()
             .find(|row| row.peer == peer && row.round == round && row.measure == measure)
-            .map(|row| row.value)
+            .and_then(|row| row.value)
     };
     let rounds = rows.iter().map(|row| row.round).max()? + 1;
     let pairs: Vec<f64> = (0..rounds)
@@ -71,6 +83,8 @@ fn of_pairs(
             };
             Some((of(ours, round)? - base) / (of(theirs, round)? - base))
         })
+        // Nothing was added, or less than nothing: no ratio of such rows means anything.
+        .filter(|pair| pair.is_finite() && *pair > 0.0)
         .collect();
     if pairs.is_empty() {
         return None;
@@ -102,8 +116,10 @@ fn interval(sample: &[f64]) -> (f64, f64) {
 pub(super) fn medians(rows: &[Row]) -> BTreeMap<String, f64> {
     let mut samples: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for row in rows {
-        samples.entry(format!("{} {}", row.peer, row.measure)).or_default().push(row.value);
+        let sample = samples.entry(format!("{} {}", row.peer, row.measure)).or_default();
+        sample.extend(row.value);
     }
+    samples.retain(|_, sample| !sample.is_empty());
     samples.into_iter().map(|(name, sample)| (name, quantile(&sample, 0.5))).collect()
 }
 
@@ -116,5 +132,34 @@ mod tests {
         let sample: Vec<f64> = (1..=9).map(f64::from).collect();
         assert_eq!(interval(&sample), (2.0, 8.0));
         assert_eq!(interval(&[1.0, 2.0, 3.0]), (1.0, 3.0));
+    }
+
+    fn row(round: usize, peer: &str, value: Option<f64>) -> Row {
+        let (peer, measure) = (peer.to_owned(), "m".to_owned());
+        Row { round, peer, measure, unit: "1/s", value, error: None }
+    }
+
+    #[test]
+    fn a_row_without_a_value_takes_its_pair_along_and_nothing_else() {
+        let mut rows = vec![
+            row(0, "a", Some(4.0)),
+            row(0, "b", Some(2.0)),
+            row(1, "a", None),
+            row(1, "b", Some(1.0)),
+            row(2, "a", Some(6.0)),
+            row(2, "b", Some(3.0)),
+        ];
+        let found = ratio(&rows, "m", "a", "b").unwrap();
+        assert_eq!((found.pairs, found.median), (2, 2.0));
+        assert_eq!(medians(&rows), [("a m".into(), 4.0), ("b m".into(), 2.0)].into());
+        rows.retain(|row| row.value.is_none());
+        assert!(ratio(&rows, "m", "a", "b").is_none());
+        assert!(medians(&rows).is_empty());
+    }
+
+    #[test]
+    fn what_is_added_is_over_the_third() {
+        let rows = [row(0, "direct", Some(1.0)), row(0, "a", Some(4.0)), row(0, "b", Some(3.0))];
+        assert_eq!(added(&rows, "m", "a", "b").unwrap().median, 1.5);
     }
 }

@@ -1,0 +1,78 @@
+//! What is measured, of each peer that can be measured so.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::clients;
+use super::peers::Peer;
+use super::tools::{self, Way};
+
+/// How long each measurement takes, unless said otherwise.
+const EACH: Duration = Duration::from_secs(2);
+/// How long one may take, with all of its waiting.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// All of them, in their order within a round.
+pub(super) const MEASURES: [&str; 6] =
+    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16"];
+
+/// A value, its name and its unit.
+pub(super) type Value = (&'static str, &'static str, f64);
+
+const SPEED: &str = "MiB/s";
+const RATE: &str = "1/s";
+
+/// The names of the rows that a measure gives, for one that gave none.
+pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] {
+    match measure {
+        "stream1_up" => &[("stream1_up", SPEED)],
+        "stream1_down" => &[("stream1_down", SPEED)],
+        "streams16" => &[("streams16", SPEED)],
+        "one_client" => &[("p50", "us"), ("p99", "us")],
+        "c64" => &[("c64_rps", RATE)],
+        "conns16" => &[("conns16", RATE)],
+        _ => &[],
+    }
+}
+
+/// Takes one measurement, which may give several values.
+///
+/// # Errors
+/// When it cannot be taken; nothing of it is left behind that would disturb the
+/// next one.
+pub(super) async fn take(measure: &str, peer: &Peer) -> anyhow::Result<Vec<Value>> {
+    let taken = tokio::time::timeout(LONGEST, taken(measure, peer)).await;
+    let values = taken.context("the measurement did not end")??;
+    let rows = rows_of(measure).iter().zip(values);
+    Ok(rows.map(|((name, unit), value)| (*name, *unit, value)).collect())
+}
+
+/// The values of the rows of [`rows_of`].
+async fn taken(measure: &str, peer: &Peer) -> anyhow::Result<Vec<f64>> {
+    let front = |name: &str| {
+        peer.front.get(name).copied().with_context(|| format!("{} has no {name}", peer.name))
+    };
+    Ok(match measure {
+        "stream1_up" => vec![tools::iperf(front("iperf")?, 1, Way::Up, EACH).await?],
+        "stream1_down" => vec![tools::iperf(front("iperf")?, 1, Way::Down, EACH).await?],
+        "streams16" => vec![tools::iperf(front("iperf")?, 16, Way::Up, EACH).await?],
+        "one_client" => {
+            let http = front("http")?;
+            let (p50, p99) = blocking(move || clients::one_client(http, EACH)).await?;
+            vec![p50, p99]
+        }
+        "c64" => vec![tools::wrk(&peer.http.url, &peer.http.headers, 64, EACH).await?],
+        "conns16" => {
+            let echo = front("echo")?;
+            vec![blocking(move || clients::connections(echo, 16, EACH)).await?]
+        }
+        _ => anyhow::bail!("there is no measure {measure:?}"),
+    })
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
