@@ -2,6 +2,7 @@
 //! turns within each round, and a ratio is of two rows of one round.
 
 mod clients;
+mod far;
 mod measures;
 mod peers;
 mod report;
@@ -17,6 +18,7 @@ use tokio::process::{Child, Command};
 
 use crate::machine;
 use crate::processes::{free, quiet, reachable, start_part};
+use far::Far;
 use measures::MEASURES;
 use peers::{Addresses, Peer, TARGETS};
 use report::{Report, Row, added, medians, ratio};
@@ -87,7 +89,7 @@ async fn start_peers(
 }
 
 /// Those beside `direct`, which is always there.
-const PEERS: [&str; 4] = ["rathole", "ssh", "wolfpack", "wolfpack-tls"];
+const PEERS: [&str; 5] = ["rathole", "ssh", "wolfpack", "wolfpack-tls", "wolfpack-rtt40"];
 
 async fn start_peer(name: &'static str, folder: &Path, targets: &Addresses) -> anyhow::Result<Peer> {
     match name {
@@ -97,6 +99,7 @@ async fn start_peer(name: &'static str, folder: &Path, targets: &Addresses) -> a
         }
         "ssh" => Peer::ssh(folder, targets).await,
         "wolfpack" => Peer::ours(name, folder, targets, false).await,
+        "wolfpack-rtt40" => Far::start(name, folder, targets).await,
         "wolfpack-tls" => Peer::ours(name, folder, targets, true).await,
         _ => anyhow::bail!("there is no peer {name:?}"),
     }
@@ -154,7 +157,7 @@ fn written(
         absent: absent.clone(),
         configurations: configurations.clone(),
         ratios: ratios(rows),
-        absolute: BTreeMap::new(),
+        absolute: absolute(rows),
         medians: medians(rows),
         rows: rows.to_vec(),
     };
@@ -180,6 +183,24 @@ fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
     ]
     .into_iter()
     .filter_map(|(name, ratio)| Some((name, ratio?)))
+    .collect()
+}
+
+/// What is no ratio: medians, in the units of their rows. Of the two ways of the
+/// stream the slower one counts.
+fn absolute(rows: &[Row]) -> BTreeMap<&'static str, f64> {
+    let medians = medians(rows);
+    let far = |measure: &str| medians.get(&format!("wolfpack-rtt40 {measure}")).copied();
+    let (up, down) = (far("rtt40_stream_up"), far("rtt40_stream_down"));
+    [
+        ("rtt40_first_byte_warm", far("rtt40_first_byte_warm")),
+        ("rtt40_first_byte_cold", far("rtt40_first_byte_cold")),
+        ("rtt40_stream_mib_s", up.zip(down).map(|(up, down)| up.min(down))),
+        ("rtt40_stream_up_mib_s", up),
+        ("rtt40_stream_down_mib_s", down),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
     .collect()
 }
 

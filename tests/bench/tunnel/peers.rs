@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use wolfpack_types::SandboxId;
 
-use super::measures::MEASURES;
+use super::far::Far;
 use crate::certificate::Ca;
 use crate::identity::Mint;
 use crate::parts::agent::Agent;
@@ -34,12 +34,19 @@ pub(super) struct Peer {
     pub(super) http: Http,
     /// What is measured of it.
     pub(super) measures: &'static [&'static str],
+    /// What first bytes over a long way are measured with.
+    pub(super) far: Option<Far>,
     /// What it was told, for the report.
     pub(super) configuration: Value,
     pub(super) processes: Vec<Child>,
 }
 
+/// What is measured of each way that has a port for each target.
+pub(super) const OF_PORTS: [&str; 6] =
+    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16"];
+
 /// A request for the web server.
+#[derive(Default)]
 pub(super) struct Http {
     pub(super) url: String,
     pub(super) headers: Vec<String>,
@@ -55,7 +62,7 @@ impl Peer {
     ) -> Self {
         let url = front.get("http").map(|http| format!("http://{http}/")).unwrap_or_default();
         let http = Http { url, headers: Vec::new() };
-        Self { name, front, http, measures: &MEASURES, configuration, processes }
+        Self { name, front, http, measures: &OF_PORTS, far: None, configuration, processes }
     }
 
     /// The way without a tunnel.
