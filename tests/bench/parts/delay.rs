@@ -1,6 +1,7 @@
 //! A path between two ends that is long and wide: a relay that holds what comes
 //! for a time and bounds nothing else. Threads and no runtime, whose timers are
 //! a millisecond coarse.
+#![allow(clippy::disallowed_methods, reason = "a thread that sleeps is what this is made of")]
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -93,8 +94,7 @@ impl Line {
     fn put(&self, due: Instant, chunk: &[u8]) -> bool {
         let mut state = self.lock();
         while state.bytes >= UNDER_WAY && !state.closed {
-            state =
-                self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
         state.bytes += chunk.len();
         state.chunks.push_back((due, chunk.to_vec()));
@@ -114,8 +114,7 @@ impl Line {
             if state.closed {
                 return None;
             }
-            state =
-                self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.changed.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
@@ -131,7 +130,8 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out_whole_late_and_to_its_end() {
-        let (target, listen) = (TcpListener::bind("127.0.0.1:0").unwrap(), crate::processes::free());
+        let (target, listen) =
+            (TcpListener::bind("127.0.0.1:0").unwrap(), crate::processes::free());
         let to = target.local_addr().unwrap();
         thread::spawn(move || run(&Delay { listen, to, one_way_ms: 20 }));
         let echo = thread::spawn(move || {

@@ -16,7 +16,7 @@ use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig};
 use wolfpack_types::{Endpoint, SandboxId};
 
 use super::clients;
-use super::peers::{Addresses, Http, Peer};
+use super::peers::{Addresses, Peer};
 use crate::identity::Mint;
 use crate::parts::agent::{self, Agent, Tcp};
 use crate::parts::broker::{Broker, Exposed};
@@ -117,13 +117,10 @@ impl Far {
             "cold": format!("the last of {} connections at once to an agent with {PARKED} streams parked", PARKED + 1),
         });
         Ok(Peer {
-            name,
             front: [("iperf".to_owned(), front[1])].into(),
-            http: Http::default(),
-            measures: &MEASURES,
             far: Some(far),
-            configuration,
             processes: vec![broker, relay, agent],
+            ..Peer::empty(name, &MEASURES, configuration)
         })
     }
 
@@ -166,8 +163,8 @@ impl Far {
     async fn cold_once(&self) -> anyhow::Result<f64> {
         let inner = &self.0;
         let supervisor = Supervisor::new(Telemetry::disabled("bench"));
-        let channel = agent::channel(inner.relay, None)?
-            .with_bearer(SecretString::from(inner.token.clone()));
+        let channel =
+            agent::channel(inner.relay, None)?.with_bearer(SecretString::from(inner.token.clone()));
         let config = AgentTunnelConfig::new(Endpoint::Sandbox(inner.sandbox.clone()), "bench");
         let mut builder = AgentTunnel::builder(config, channel);
         builder.dial_target("first", Arc::new(Tcp(inner.target)));

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use super::clients;
 use super::far::Far;
+use super::grpc;
 use super::peers::Peer;
 use super::tools::{self, Way};
 
@@ -17,13 +18,14 @@ const FAR: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// All of them, in their order within a round.
-pub(super) const MEASURES: [&str; 10] = [
+pub(super) const MEASURES: [&str; 11] = [
     "stream1_up",
     "stream1_down",
     "streams16",
     "one_client",
     "c64",
     "conns16",
+    "grpc64",
     "rtt40_first_byte_warm",
     "rtt40_first_byte_cold",
     "rtt40_stream_up",
@@ -46,6 +48,7 @@ pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] 
         "one_client" => &[("p50", "us"), ("p99", "us")],
         "c64" => &[("c64_rps", RATE)],
         "conns16" => &[("conns16", RATE)],
+        "grpc64" => &[("grpc64_rps", RATE), ("grpc64_p99", "us")],
         "rtt40_first_byte_warm" => &[("rtt40_first_byte_warm", ROUND_TRIPS)],
         "rtt40_first_byte_cold" => &[("rtt40_first_byte_cold", ROUND_TRIPS)],
         "rtt40_stream_up" => &[("rtt40_stream_up", SPEED)],
@@ -84,6 +87,12 @@ async fn taken(measure: &str, peer: &Peer) -> anyhow::Result<Vec<f64>> {
         "conns16" => {
             let echo = front("echo")?;
             vec![blocking(move || clients::connections(echo, 16, EACH)).await?]
+        }
+        "grpc64" => {
+            let channel =
+                peer.grpc.as_ref().with_context(|| format!("{} has no gRPC", peer.name))?;
+            let (rate, p99) = grpc::unary(channel, 64, EACH).await?;
+            vec![rate, p99]
         }
         "rtt40_first_byte_warm" => vec![far(peer)?.warm().await?],
         "rtt40_first_byte_cold" => vec![far(peer)?.cold().await?],

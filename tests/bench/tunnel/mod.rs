@@ -3,9 +3,11 @@
 
 mod clients;
 mod far;
+mod grpc;
 mod measures;
 mod peers;
 mod report;
+mod services;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -48,7 +50,7 @@ impl Choice {
 pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
     let (targets, mut others) = start_targets(folder.path()).await?;
-    let (mut peers, absent) = start_peers(&choice, folder.path(), &targets).await;
+    let (mut peers, absent) = start_peers(&choice, folder.path(), &targets).await?;
     let configurations: BTreeMap<_, _> = peers
         .iter()
         .map(|peer| (peer.name.to_owned(), elsewhere(peer.configuration.clone(), folder.path())))
@@ -69,40 +71,46 @@ pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// What can be chosen, beside `direct`, which is always there. The gateway brings
+/// its own TLS and `wolfpack port-forward` along.
+const PEERS: [&str; 6] =
+    ["rathole", "ssh", "wolfpack", "wolfpack-tls", "wolfpack-rtt40", services::GATEWAY];
+
 /// The peers that run, and why others do not.
 async fn start_peers(
     choice: &Choice,
     folder: &Path,
     targets: &Addresses,
-) -> (Vec<Peer>, BTreeMap<String, String>) {
-    let (mut peers, mut absent) = (vec![Peer::direct(targets)], BTreeMap::new());
+) -> anyhow::Result<(Vec<Peer>, BTreeMap<String, String>)> {
+    let (mut peers, mut absent) = (vec![Peer::direct(targets)?], BTreeMap::new());
     for name in PEERS.into_iter().filter(|name| choice.wants_peer(name)) {
         match start_peer(name, folder, targets).await {
-            Ok(peer) => peers.push(peer),
+            Ok(started) => peers.extend(started),
             Err(error) => {
                 eprintln!("{name} cannot be measured: {error:#}");
                 absent.insert(name.to_owned(), format!("{error:#}"));
             }
         }
     }
-    (peers, absent)
+    Ok((peers, absent))
 }
 
-/// Those beside `direct`, which is always there.
-const PEERS: [&str; 5] = ["rathole", "ssh", "wolfpack", "wolfpack-tls", "wolfpack-rtt40"];
-
-async fn start_peer(name: &'static str, folder: &Path, targets: &Addresses) -> anyhow::Result<Peer> {
-    match name {
+async fn start_peer(
+    name: &'static str,
+    folder: &Path,
+    targets: &Addresses,
+) -> anyhow::Result<Vec<Peer>> {
+    let one = match name {
         "rathole" => {
             let program = std::env::var_os("WOLFPACK_RATHOLE").unwrap_or_else(|| "rathole".into());
             Peer::rathole(Path::new(&program), folder, targets).await
         }
         "ssh" => Peer::ssh(folder, targets).await,
-        "wolfpack" => Peer::ours(name, folder, targets, false).await,
         "wolfpack-rtt40" => Far::start(name, folder, targets).await,
-        "wolfpack-tls" => Peer::ours(name, folder, targets, true).await,
-        _ => anyhow::bail!("there is no peer {name:?}"),
-    }
+        services::GATEWAY => return services::start(folder, targets).await,
+        _ => Peer::ours(name, folder, targets, name == "wolfpack-tls").await,
+    };
+    Ok(vec![one?])
 }
 
 /// A configuration that names `FOLDER` where this run's folder is named.
@@ -180,6 +188,8 @@ fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
         ("added_p50", added(rows, "p50", "wolfpack", "rathole")),
         ("c64_rps", plain("c64_rps")),
         ("conns16", plain("conns16")),
+        ("gateway_c64_rps", ratio(rows, "c64_rps", services::GATEWAY, "rathole")),
+        ("gateway_tls_c64_rps", ratio(rows, "c64_rps", services::GATEWAY_TLS, "rathole")),
     ]
     .into_iter()
     .filter_map(|(name, ratio)| Some((name, ratio?)))
