@@ -116,6 +116,7 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
         exposures: Vec::new(),
         data_threads: 1,
         attaches_per_second: ATTACHES_PER_SECOND,
+        stream_window: None,
     };
     let mut broker = started(&part, folder).await?;
     tokio::time::sleep(SETTLE / 2).await;

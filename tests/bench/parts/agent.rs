@@ -30,6 +30,8 @@ pub(crate) struct Agent {
     /// Whether the tunnel has a thread of its own, as in production; else all of it
     /// runs on one, and tells how many tasks there are.
     pub(crate) data_thread: bool,
+    /// Bytes that the broker may send ahead on a stream; `None` for the default.
+    pub(crate) stream_window: Option<u32>,
 }
 
 pub(super) async fn run(part: Agent) -> anyhow::Result<()> {
@@ -42,6 +44,7 @@ pub(super) async fn run(part: Agent) -> anyhow::Result<()> {
     let guard = thread.as_ref().map(DataThread::enter);
     let tls = part.roots.as_deref().map(roots).transpose()?;
     let channel = channel(part.broker, tls.as_ref())?.with_bearer(SecretString::from(part.token));
+    anyhow::ensure!(part.stream_window.is_none(), "the agent's window cannot be set yet");
     let endpoint = Endpoint::parse(&part.endpoint)?;
     let mut builder = AgentTunnel::builder(AgentTunnelConfig::new(endpoint, "bench"), channel);
     for (target, address) in part.targets {

@@ -136,6 +136,7 @@ impl Rig {
             exposures: TARGETS.iter().map(exposed).collect(),
             data_threads: 0,
             attaches_per_second: 500,
+            stream_window: None,
         };
         let mut broker = start_telling_part("broker", folder, &broker_part)?;
         reachable(broker_part.agents).await?;
@@ -150,6 +151,7 @@ impl Rig {
                 .collect(),
             grpc: None,
             data_thread: false,
+            stream_window: None,
         };
         let mut agent = start_telling_part("agent", folder, &agent_part)?;
         let names = TARGETS.iter().map(|(name, _)| *name);

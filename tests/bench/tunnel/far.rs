@@ -25,6 +25,9 @@ use crate::processes::{free, reachable, start_part};
 use crate::quantiles::quantile;
 
 const ONE_WAY_MS: u64 = 20;
+/// What one stream may have under way; `None` for the defaults of broker and
+/// agent, which are for near ones.
+const FAR_WINDOW: Option<u32> = None;
 /// Streams that an agent has parked at rest, by the broker's default.
 const PARKED: u8 = 2;
 const WARM_SAMPLES: usize = 15;
@@ -83,6 +86,7 @@ impl Far {
             exposures,
             data_threads: 1,
             attaches_per_second: 500,
+            stream_window: FAR_WINDOW,
         };
         let broker = start_part("broker", &folder, &broker_part)?;
         reachable(broker_part.agents).await?;
@@ -97,6 +101,7 @@ impl Far {
             targets: [("first".to_owned(), target), ("iperf".to_owned(), targets["iperf"])].into(),
             grpc: None,
             data_thread: true,
+            stream_window: FAR_WINDOW,
         };
         let agent = start_part("agent", &folder, &agent_part)?;
         let far = Self(Arc::new(Inner {
@@ -113,7 +118,7 @@ impl Far {
         let configuration = json!({
             "one_way_ms": ONE_WAY_MS,
             "measured_round_trip_ms": round_trip.as_secs_f64() * 1000.0,
-            "stream_window": "default",
+            "stream_window": FAR_WINDOW,
             "cold": format!("the last of {} connections at once to an agent with {PARKED} streams parked", PARKED + 1),
         });
         Ok(Peer {

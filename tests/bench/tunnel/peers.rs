@@ -237,6 +237,7 @@ impl Ours {
             exposures: front.iter().map(exposed).collect(),
             data_threads: 1,
             attaches_per_second: 500,
+            stream_window: None,
         };
         let broker = start_part("broker", &folder, &broker_part)?;
         reachable(broker_part.agents).await?;
@@ -248,6 +249,7 @@ impl Ours {
             targets: targets.clone(),
             grpc: Some(GRPC.to_owned()),
             data_thread: true,
+            stream_window: None,
         };
         let caller = caller.as_ref().map(ClientTls::load).transpose()?;
         let dialer = Dialer::new(agent::channel(broker_part.internal, caller.as_ref())?)

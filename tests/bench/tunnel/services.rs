@@ -218,6 +218,7 @@ impl Services {
             targets: PORTS.map(|(name, port)| (format!("tcp:{port}"), targets[name])).into(),
             grpc: None,
             data_thread: true,
+            stream_window: None,
         };
         self.processes.push(start_part("agent", &self.folder, &part)?);
         Ok(())
