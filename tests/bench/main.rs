@@ -13,12 +13,15 @@ mod parts;
 mod processes;
 mod quantiles;
 mod scrape;
+mod soak;
 mod timed_client;
 mod tunnel;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The parts of the tunnel's benchmark are ours, and have our allocator.
 #[global_allocator]
@@ -38,7 +41,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    ended(runtime.block_on(run(options)))
+    ended(runtime.block_on(async {
+        tokio::select! {
+            ended = run(options) => ended,
+            // All that was started ends with what was dropped.
+            signal = stopped() => signal.and_then(|name| anyhow::bail!("stopped by {name}")),
+        }
+    }))
 }
 
 /// What the command line says; what a benchmark does not take is passed over.
@@ -47,11 +56,13 @@ struct Options {
     out: PathBuf,
     tunnel: tunnel::Choice,
     agents: agents::Choice,
+    /// How long to soak.
+    soak: Duration,
 }
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Self> {
-        let (mut name, mut out) = (None, None);
+        let (mut name, mut out, mut soak) = (None, None, Duration::ZERO);
         let mut tunnel = tunnel::Choice { rounds: 9, peers: None, measures: None };
         let mut agents = agents::Choice { agents: 10_000, idle: Duration::from_secs(30) };
         let list = |text: String| Some(text.split(',').map(str::to_owned).collect());
@@ -64,16 +75,19 @@ impl Options {
                 "--agents" => agents.agents = arguments.next()?.parse().ok()?,
                 "--idle" => agents.idle = Duration::from_secs(arguments.next()?.parse().ok()?),
                 other if name.is_none() => name = Some(other.to_owned()),
+                seconds if name.as_deref() == Some("soak") => {
+                    soak = Duration::from_secs(seconds.parse().ok()?);
+                }
                 _ => return None,
             }
         }
-        Some(Self { name: name?, out: out?, tunnel, agents })
+        Some(Self { name: name?, out: out?, tunnel, agents, soak })
     }
 }
 
 /// Runs a benchmark, writes its report and says what it found.
 async fn run(options: Options) -> anyhow::Result<()> {
-    let Options { name, out, tunnel, agents } = options;
+    let Options { name, out, tunnel, agents, soak } = options;
     let (report, summary) = match name.as_str() {
         "create" => {
             let report = create::run(20).await?;
@@ -95,11 +109,26 @@ async fn run(options: Options) -> anyhow::Result<()> {
             let report = agents::run(agents).await?;
             (serde_json::to_vec_pretty(&report)?, agents::summary(&report))
         }
+        "soak" => {
+            anyhow::ensure!(!soak.is_zero(), "say how many seconds to soak");
+            let report = soak::run(soak, &out).await?;
+            (serde_json::to_vec_pretty(&report)?, soak::summary(&report))
+        }
         _ => anyhow::bail!("there is no benchmark {name:?}"),
     };
     tokio::fs::write(&out, report).await?;
     println!("{summary}");
     Ok(())
+}
+
+/// Waits until the process is told to stop.
+async fn stopped() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
 }
 
 fn ended(result: anyhow::Result<()>) -> ExitCode {
@@ -114,11 +143,12 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: wolfpack-bench create|load|nested|tunnel|agents --out FILE\n  \
+        "usage: wolfpack-bench create|load|nested|tunnel|agents|soak SECONDS --out FILE\n  \
          tunnel: --rounds N, --peers A,B, --measures A,B\n  \
          agents: --agents N, --idle SECONDS\n\
          (WOLFPACK_SERVER and WOLFPACK_API_KEY say where; for load WOLFPACK_READY and WOLFPACK_PID \
-         which `wolfpack dev`; for tunnel WOLFPACK_RATHOLE where rathole is)"
+         which `wolfpack dev`; for tunnel WOLFPACK_RATHOLE where rathole is, and WOLFPACK_BINARIES in which folder our \
+         programs are)"
     );
     ExitCode::from(64)
 }

@@ -116,6 +116,7 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
         exposures: Vec::new(),
         data_threads: 1,
         attaches_per_second: ATTACHES_PER_SECOND,
+        stream_window: None,
     };
     let mut broker = started(&part, folder).await?;
     tokio::time::sleep(SETTLE / 2).await;
@@ -131,7 +132,7 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
     };
     let mut agents = start_telling_part("fleet", folder, &fleet)?;
     let attaches = Attaches::of(&mut agents)?;
-    all_there(&part, &mut agents, choice.agents, PARKED).await?;
+    all_there(&part, [&mut broker, &mut agents], choice.agents, PARKED).await?;
     tokio::time::sleep(SETTLE).await;
     let broker_kib_after = machine::resident_kib(pid(&broker)?)?;
 
@@ -146,12 +147,12 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
     attaches.forget();
     let restarted = Instant::now();
     let mut broker = started(&part, folder).await?;
-    all_there(&part, &mut agents, choice.agents, 0).await?;
+    all_there(&part, [&mut broker, &mut agents], choice.agents, 0).await?;
     let readmit_s = restarted.elapsed().as_secs_f64();
     // The last of them are told a moment later.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let most_attaches_in_a_second = attaches.most_in_a_second();
-    all_there(&part, &mut agents, choice.agents, PARKED).await?;
+    all_there(&part, [&mut broker, &mut agents], choice.agents, PARKED).await?;
     tokio::time::sleep(SETTLE).await;
     let broker_kib_readmitted = machine::resident_kib(pid(&broker)?)?;
     agents.kill().await?;
@@ -177,23 +178,37 @@ async fn started(part: &Broker, folder: &Path) -> anyhow::Result<Child> {
 /// Waits until the broker has so many agents, and that each has so many streams parked.
 async fn all_there(
     part: &Broker,
-    agents: &mut Child,
+    mut processes: [&mut Child; 2],
     count: usize,
     parked: usize,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        let attached = scrape::metric(part.metrics, "tunnel_attached").await?.unwrap_or_default();
-        let streams =
-            scrape::metric(part.metrics, "tunnel_parked_streams").await?.unwrap_or_default();
+        let (attached, streams) = match counts(part).await {
+            Ok(counts) => counts,
+            // It is busy: that is what is measured.
+            Err(error) => {
+                eprintln!("the broker does not say what it has: {error:#}");
+                (0.0, 0.0)
+            }
+        };
         if attached >= count as f64 && streams >= (count * parked) as f64 {
             return Ok(());
         }
-        anyhow::ensure!(agents.try_wait()?.is_none(), "the process of the agents has ended");
+        for process in &mut processes {
+            anyhow::ensure!(process.try_wait()?.is_none(), "broker or agents have ended");
+        }
         anyhow::ensure!(
             begun.elapsed() < PATIENCE,
             "after {PATIENCE:?} {attached} of {count} agents are attached, with {streams} streams"
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Tunnels that are attached, and streams that are parked.
+async fn counts(part: &Broker) -> anyhow::Result<(f64, f64)> {
+    let attached = scrape::metric(part.metrics, "tunnel_attached").await?;
+    let streams = scrape::metric(part.metrics, "tunnel_parked_streams").await?;
+    Ok((attached.unwrap_or_default(), streams.unwrap_or_default()))
 }

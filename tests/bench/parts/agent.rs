@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use wolfpack_rpc::{ClientTls, PeerConfig, RpcChannel};
+use wolfpack_rpc::{ByteBudget, ClientTls, PeerConfig, RpcChannel};
 use wolfpack_runtime::DataThread;
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, TargetDialer, TargetStream, TunnelPeer};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
@@ -71,7 +71,7 @@ pub(crate) fn roots(file: &Path) -> anyhow::Result<ClientTls> {
 pub(crate) fn channel(at: SocketAddr, tls: Option<&ClientTls>) -> anyhow::Result<RpcChannel> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let peer = PeerConfig::at(format!("{scheme}://{at}"));
-    Ok(RpcChannel::for_tunnel(&peer, "tunnel-broker", tls, &wolfpack_rpc::ByteBudget::default())?)
+    Ok(RpcChannel::for_tunnel(&peer, "tunnel-broker", tls, &ByteBudget::default())?)
 }
 
 /// Leads to one address.

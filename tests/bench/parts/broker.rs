@@ -27,6 +27,8 @@ pub(crate) struct Broker {
     /// 0: all of it runs on one thread, and tells how many tasks there are.
     pub(crate) data_threads: usize,
     pub(crate) attaches_per_second: u32,
+    /// Bytes that a connection may send ahead, each way; `None` for the default.
+    pub(crate) stream_window: Option<u32>,
 }
 
 /// A port of the broker that leads to a target.
@@ -49,6 +51,9 @@ pub(super) async fn run(part: Broker) -> anyhow::Result<()> {
         drain: Duration::ZERO,
         ..Config::default()
     };
+    if let Some(window) = part.stream_window {
+        config.limits.stream_window = window;
+    }
     config.limits.attaches_per_second = part.attaches_per_second;
     config.exposures.fixed = part
         .exposures

@@ -1,6 +1,7 @@
 //! A path between two ends that is long and wide: a relay that holds what comes
 //! for a time and bounds nothing else. Threads and no runtime, whose timers are
 //! a millisecond coarse.
+#![allow(clippy::disallowed_methods, reason = "a thread that sleeps is what this is made of")]
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};

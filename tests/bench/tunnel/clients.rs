@@ -77,7 +77,22 @@ pub(super) fn first_byte(to: SocketAddr) -> anyhow::Result<Duration> {
     Ok(begin.elapsed())
 }
 
-fn open(to: SocketAddr) -> anyhow::Result<TcpStream> {
+/// Seconds of so many round trips of a byte over one connection to an echo.
+pub(super) fn round_trips(to: SocketAddr, count: usize) -> anyhow::Result<Vec<f64>> {
+    let mut socket = open(to)?;
+    let mut byte = [0];
+    (0..count)
+        .map(|_| {
+            let begin = Instant::now();
+            socket.write_all(b"x")?;
+            socket.read_exact(&mut byte)?;
+            Ok(begin.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+/// A connection on which nothing takes longer than 10 s.
+pub(super) fn open(to: SocketAddr) -> anyhow::Result<TcpStream> {
     let socket = TcpStream::connect(to)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;

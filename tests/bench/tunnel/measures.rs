@@ -5,23 +5,39 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use super::clients;
+use super::far::Far;
+use super::grpc;
 use super::peers::Peer;
 use super::tools::{self, Way};
 
 /// How long each measurement takes, unless said otherwise.
 const EACH: Duration = Duration::from_secs(2);
+/// Over a long way, which takes a while to be full.
+const FAR: Duration = Duration::from_secs(4);
 /// How long one may take, with all of its waiting.
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// All of them, in their order within a round.
-pub(super) const MEASURES: [&str; 6] =
-    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16"];
+pub(super) const MEASURES: [&str; 11] = [
+    "stream1_up",
+    "stream1_down",
+    "streams16",
+    "one_client",
+    "c64",
+    "conns16",
+    "grpc64",
+    "rtt40_first_byte_warm",
+    "rtt40_first_byte_cold",
+    "rtt40_stream_up",
+    "rtt40_stream_down",
+];
 
 /// A value, its name and its unit.
 pub(super) type Value = (&'static str, &'static str, f64);
 
 const SPEED: &str = "MiB/s";
 const RATE: &str = "1/s";
+const ROUND_TRIPS: &str = "round trips";
 
 /// The names of the rows that a measure gives, for one that gave none.
 pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] {
@@ -32,6 +48,11 @@ pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] 
         "one_client" => &[("p50", "us"), ("p99", "us")],
         "c64" => &[("c64_rps", RATE)],
         "conns16" => &[("conns16", RATE)],
+        "grpc64" => &[("grpc64_rps", RATE), ("grpc64_p99", "us")],
+        "rtt40_first_byte_warm" => &[("rtt40_first_byte_warm", ROUND_TRIPS)],
+        "rtt40_first_byte_cold" => &[("rtt40_first_byte_cold", ROUND_TRIPS)],
+        "rtt40_stream_up" => &[("rtt40_stream_up", SPEED)],
+        "rtt40_stream_down" => &[("rtt40_stream_down", SPEED)],
         _ => &[],
     }
 }
@@ -67,11 +88,26 @@ async fn taken(measure: &str, peer: &Peer) -> anyhow::Result<Vec<f64>> {
             let echo = front("echo")?;
             vec![blocking(move || clients::connections(echo, 16, EACH)).await?]
         }
+        "grpc64" => {
+            let channel =
+                peer.grpc.as_ref().with_context(|| format!("{} has no gRPC", peer.name))?;
+            let (rate, p99) = grpc::unary(channel, 64, EACH).await?;
+            vec![rate, p99]
+        }
+        "rtt40_first_byte_warm" => vec![far(peer)?.warm().await?],
+        "rtt40_first_byte_cold" => vec![far(peer)?.cold().await?],
+        "rtt40_stream_up" => vec![tools::iperf(front("iperf")?, 1, Way::Up, FAR).await?],
+        "rtt40_stream_down" => vec![tools::iperf(front("iperf")?, 1, Way::Down, FAR).await?],
         _ => anyhow::bail!("there is no measure {measure:?}"),
     })
 }
 
-async fn blocking<T: Send + 'static>(
+fn far(peer: &Peer) -> anyhow::Result<&Far> {
+    peer.far.as_ref().with_context(|| format!("{} is not far", peer.name))
+}
+
+/// Work that blocks its thread.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     tokio::task::spawn_blocking(work).await?

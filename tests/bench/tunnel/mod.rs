@@ -2,9 +2,12 @@
 //! turns within each round, and a ratio is of two rows of one round.
 
 mod clients;
+mod far;
+mod grpc;
 mod measures;
 mod peers;
 mod report;
+mod services;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -17,6 +20,7 @@ use tokio::process::{Child, Command};
 
 use crate::machine;
 use crate::processes::{free, quiet, reachable, start_part};
+use far::Far;
 use measures::MEASURES;
 use peers::{Addresses, Peer, TARGETS};
 use report::{Report, Row, added, medians, ratio};
@@ -46,7 +50,7 @@ impl Choice {
 pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     let folder = tempfile::tempdir()?;
     let (targets, mut others) = start_targets(folder.path()).await?;
-    let (mut peers, absent) = start_peers(&choice, folder.path(), &targets).await;
+    let (mut peers, absent) = start_peers(&choice, folder.path(), &targets).await?;
     let configurations: BTreeMap<_, _> = peers
         .iter()
         .map(|peer| (peer.name.to_owned(), elsewhere(peer.configuration.clone(), folder.path())))
@@ -67,43 +71,46 @@ pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     Ok(report)
 }
 
+/// What can be chosen, beside `direct`, which is always there. The gateway brings
+/// its own TLS and `wolfpack port-forward` along.
+const PEERS: [&str; 6] =
+    ["rathole", "ssh", "wolfpack", "wolfpack-tls", "wolfpack-rtt40", services::GATEWAY];
+
 /// The peers that run, and why others do not.
 async fn start_peers(
     choice: &Choice,
     folder: &Path,
     targets: &Addresses,
-) -> (Vec<Peer>, BTreeMap<String, String>) {
-    let (mut peers, mut absent) = (vec![Peer::direct(targets)], BTreeMap::new());
+) -> anyhow::Result<(Vec<Peer>, BTreeMap<String, String>)> {
+    let (mut peers, mut absent) = (vec![Peer::direct(targets)?], BTreeMap::new());
     for name in PEERS.into_iter().filter(|name| choice.wants_peer(name)) {
         match start_peer(name, folder, targets).await {
-            Ok(peer) => peers.push(peer),
+            Ok(started) => peers.extend(started),
             Err(error) => {
                 eprintln!("{name} cannot be measured: {error:#}");
                 absent.insert(name.to_owned(), format!("{error:#}"));
             }
         }
     }
-    (peers, absent)
+    Ok((peers, absent))
 }
-
-/// Those beside `direct`, which is always there.
-const PEERS: [&str; 4] = ["rathole", "ssh", "wolfpack", "wolfpack-tls"];
 
 async fn start_peer(
     name: &'static str,
     folder: &Path,
     targets: &Addresses,
-) -> anyhow::Result<Peer> {
-    match name {
+) -> anyhow::Result<Vec<Peer>> {
+    let one = match name {
         "rathole" => {
             let program = std::env::var_os("WOLFPACK_RATHOLE").unwrap_or_else(|| "rathole".into());
             Peer::rathole(Path::new(&program), folder, targets).await
         }
         "ssh" => Peer::ssh(folder, targets).await,
-        "wolfpack" => Peer::ours(name, folder, targets, false).await,
-        "wolfpack-tls" => Peer::ours(name, folder, targets, true).await,
-        _ => anyhow::bail!("there is no peer {name:?}"),
-    }
+        "wolfpack-rtt40" => Far::start(name, folder, targets).await,
+        services::GATEWAY => return services::start(folder, targets).await,
+        _ => Peer::ours(name, folder, targets, name == "wolfpack-tls").await,
+    };
+    Ok(vec![one?])
 }
 
 /// A configuration that names `FOLDER` where this run's folder is named.
@@ -158,7 +165,7 @@ fn written(
         absent: absent.clone(),
         configurations: configurations.clone(),
         ratios: ratios(rows),
-        absolute: BTreeMap::new(),
+        absolute: absolute(rows),
         medians: medians(rows),
         rows: rows.to_vec(),
     };
@@ -181,9 +188,29 @@ fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
         ("added_p50", added(rows, "p50", "wolfpack", "rathole")),
         ("c64_rps", plain("c64_rps")),
         ("conns16", plain("conns16")),
+        ("gateway_c64_rps", ratio(rows, "c64_rps", services::GATEWAY, "rathole")),
+        ("gateway_tls_c64_rps", ratio(rows, "c64_rps", services::GATEWAY_TLS, "rathole")),
     ]
     .into_iter()
     .filter_map(|(name, ratio)| Some((name, ratio?)))
+    .collect()
+}
+
+/// What is no ratio: medians, in the units of their rows. Of the two ways of the
+/// stream the slower one counts.
+fn absolute(rows: &[Row]) -> BTreeMap<&'static str, f64> {
+    let medians = medians(rows);
+    let far = |measure: &str| medians.get(&format!("wolfpack-rtt40 {measure}")).copied();
+    let (up, down) = (far("rtt40_stream_up"), far("rtt40_stream_down"));
+    [
+        ("rtt40_first_byte_warm", far("rtt40_first_byte_warm")),
+        ("rtt40_first_byte_cold", far("rtt40_first_byte_cold")),
+        ("rtt40_stream_mib_s", up.zip(down).map(|(up, down)| up.min(down))),
+        ("rtt40_stream_up_mib_s", up),
+        ("rtt40_stream_down_mib_s", down),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
     .collect()
 }
 

@@ -8,19 +8,24 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use wolfpack_types::SandboxId;
+use wolfpack_rpc::{ClientTls, PeerConfig, RpcChannel};
+use wolfpack_tunnel::Dialer;
+use wolfpack_types::{Endpoint, SandboxId, Target};
 
-use super::measures::MEASURES;
+use super::far::Far;
 use crate::certificate::Ca;
 use crate::identity::Mint;
-use crate::parts::agent::Agent;
+use crate::parts::agent::{self, Agent};
 use crate::parts::broker::{Broker, Exposed};
 use crate::processes::{free, quiet, reachable, start_part};
 
 /// The names of the targets.
-pub(super) const TARGETS: [&str; 3] = ["http", "echo", "iperf"];
+pub(super) const TARGETS: [&str; 4] = ["http", "echo", "iperf", "grpc"];
+/// What the agent serves itself, under a name that users may dial.
+const GRPC: &str = "tcp:50051";
 
 /// Addresses by target name.
 pub(super) type Addresses = BTreeMap<String, SocketAddr>;
@@ -34,32 +39,58 @@ pub(super) struct Peer {
     pub(super) http: Http,
     /// What is measured of it.
     pub(super) measures: &'static [&'static str],
+    /// How the gRPC service is called.
+    pub(super) grpc: Option<RpcChannel>,
+    /// What first bytes over a long way are measured with.
+    pub(super) far: Option<Far>,
     /// What it was told, for the report.
     pub(super) configuration: Value,
     pub(super) processes: Vec<Child>,
 }
 
+/// What is measured of each way that has a port for each target.
+const OF_PORTS: [&str; 7] =
+    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16", "grpc64"];
+
 /// A request for the web server.
+#[derive(Default)]
 pub(super) struct Http {
     pub(super) url: String,
     pub(super) headers: Vec<String>,
 }
 
 impl Peer {
+    /// A way of which this is measured, and that leads nowhere yet.
+    pub(super) fn empty(
+        name: &'static str,
+        measures: &'static [&'static str],
+        configuration: Value,
+    ) -> Self {
+        let (http, processes) = (Http::default(), Vec::new());
+        let front = Addresses::new();
+        Self { name, front, http, measures, grpc: None, far: None, configuration, processes }
+    }
+
     /// A way whose every front is a port of its own.
     fn of_ports(
         name: &'static str,
         front: Addresses,
         configuration: Value,
         processes: Vec<Child>,
-    ) -> Self {
-        let url = front.get("http").map(|http| format!("http://{http}/")).unwrap_or_default();
-        let http = Http { url, headers: Vec::new() };
-        Self { name, front, http, measures: &MEASURES, configuration, processes }
+    ) -> anyhow::Result<Self> {
+        let url = format!("http://{}/", front["http"]);
+        let grpc = PeerConfig::at(format!("http://{}", front["grpc"]));
+        Ok(Self {
+            front,
+            http: Http { url, headers: Vec::new() },
+            grpc: Some(RpcChannel::to_service(&grpc, "grpc", None)?),
+            processes,
+            ..Self::empty(name, &OF_PORTS, configuration)
+        })
     }
 
     /// The way without a tunnel.
-    pub(super) fn direct(targets: &Addresses) -> Self {
+    pub(super) fn direct(targets: &Addresses) -> anyhow::Result<Self> {
         Self::of_ports("direct", targets.clone(), Value::Null, Vec::new())
     }
 
@@ -87,7 +118,7 @@ impl Peer {
         };
         let processes = vec![start("--server", &server_file)?, start("--client", &client_file)?];
         let configuration = json!({ "server": server, "client": client });
-        Self::of_ports("rathole", front, configuration, processes).wait().await
+        Self::of_ports("rathole", front, configuration, processes)?.wait().await
     }
 
     /// `ssh -R` to a server of its own, with the defaults of both.
@@ -127,7 +158,7 @@ impl Peer {
         client.arg("127.0.0.1");
         let processes = vec![server, quiet(&mut client)?];
         let configuration = json!({ "sshd_config": configuration, "client": "ssh -N -R" });
-        Self::of_ports("ssh", front, configuration, processes).wait().await
+        Self::of_ports("ssh", front, configuration, processes)?.wait().await
     }
 
     /// A broker and an agent of ours, with a port of the broker for each target.
@@ -145,7 +176,9 @@ impl Peer {
         }
         let agent = start_part("agent", &folder.join(name), &ours.agent_part)?;
         let processes = vec![ours.broker, agent];
-        Self::of_ports(name, ours.front, configuration, processes).wait().await
+        let mut peer = Self::of_ports(name, ours.front, configuration, processes)?;
+        peer.grpc = Some(ours.grpc);
+        peer.wait().await
     }
 
     /// Waits until every target answers on its front.
@@ -170,6 +203,8 @@ impl Peer {
 /// A broker of ours that runs, and what its agent is to be told.
 pub(super) struct Ours {
     pub(super) front: Addresses,
+    /// Calls the agent's own service as a user, through the broker's Dial.
+    pub(super) grpc: RpcChannel,
     pub(super) broker: Child,
     pub(super) broker_part: Broker,
     pub(super) agent_part: Agent,
@@ -185,7 +220,9 @@ impl Ours {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)?;
         let (front, mint, sandbox) = (fronts(), Mint::new()?, SandboxId::new());
-        let files = if tls { Some(Ca::new()?.service(&folder, "tunnel-broker")?) } else { None };
+        let ca = if tls { Some(Ca::new()?) } else { None };
+        let issue = |name: &str| ca.as_ref().map(|ca| ca.service(&folder, name)).transpose();
+        let (files, caller) = (issue("tunnel-broker")?, issue("gateway")?);
         let exposed = |(target, listen): (&String, &SocketAddr)| Exposed {
             listen: *listen,
             endpoint: sandbox.name(),
@@ -200,6 +237,7 @@ impl Ours {
             exposures: front.iter().map(exposed).collect(),
             data_threads: 1,
             attaches_per_second: 500,
+            stream_window: None,
         };
         let broker = start_part("broker", &folder, &broker_part)?;
         reachable(broker_part.agents).await?;
@@ -209,10 +247,14 @@ impl Ours {
             endpoint: sandbox.name(),
             token: mint.token(&sandbox)?,
             targets: targets.clone(),
-            grpc: None,
+            grpc: Some(GRPC.to_owned()),
             data_thread: true,
         };
-        Ok(Self { front, broker, broker_part, agent_part })
+        let caller = caller.as_ref().map(ClientTls::load).transpose()?;
+        let dialer = Dialer::new(agent::channel(broker_part.internal, caller.as_ref())?)
+            .with_bearer(SecretString::from(broker_part.known.api_key.clone()));
+        let grpc = dialer.channel(Endpoint::Sandbox(sandbox), Target::parse(GRPC)?);
+        Ok(Self { front, grpc, broker, broker_part, agent_part })
     }
 }
 

@@ -113,7 +113,10 @@ impl Client {
             Some(cut) => {
                 let (handle, cuttable) = AbortHandle::new_pair();
                 cut.sent_by(handle);
-                spawn_as(&self.0.dispatch, Abortable::new(Sending::new(body, stream), cuttable).map(drop));
+                spawn_as(
+                    &self.0.dispatch,
+                    Abortable::new(Sending::new(body, stream), cuttable).map(drop),
+                );
             }
             None => {
                 spawn_as(&self.0.dispatch, Sending::new(body, stream));
@@ -201,7 +204,7 @@ async fn begin(
         });
         match end.await {
             None => {
-                tracing::debug!("a peer did not answer for too long; its connection is given up")
+                tracing::debug!("a peer did not answer for too long; its connection is given up");
             }
             Some(Err(error)) => tracing::debug!(%error, "connection ended"),
             Some(Ok(())) => {}
