@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The parts of the tunnel's benchmark are ours, and have our allocator.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();

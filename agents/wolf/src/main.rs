@@ -9,7 +9,7 @@ use wolfpack_wolf_agent::{App, Config};
 /// One stream at full speed allocates a block for every other read; glibc asks
 /// the kernel for each of them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     if let Some(code) = wolfpack_wolf_agent::inventory::command::main(std::env::args()) {

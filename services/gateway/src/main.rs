@@ -7,7 +7,7 @@ use wolfpack_gateway::{App, Config};
 /// Every request through the ingress allocates its head; glibc's allocator is
 /// slower at that.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     wolfpack_runtime::process::run::<Config, _, _>(

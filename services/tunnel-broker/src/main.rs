@@ -5,7 +5,7 @@ use wolfpack_tunnel_broker::{App, Config};
 /// One stream at full speed allocates a block for every other read; glibc asks
 /// the kernel for each of them.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
     wolfpack_tunnel_broker::files::raise_limit();

@@ -18,7 +18,7 @@ const CAPACITY: u64 = 100_000;
 /// revocations.
 #[derive(Debug)]
 pub struct TokenVerifier {
-    // By SHA-256 of key and token, so that no token lies in memory longer than
+    // By BLAKE3 of the token, keyed by the key it is verified with, so that no token lies in memory longer than
     // its request.
     verified: Cache<[u8; 32], (Principal, u64)>,
 }
@@ -36,11 +36,7 @@ impl TokenVerifier {
     /// # Errors
     /// `SANDBOX_TOKEN_INVALID`.
     pub fn verify(&self, token: &str, public_key: &[u8; 32]) -> Result<Principal, Fault> {
-        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-        digest.update(public_key);
-        digest.update(token.as_bytes());
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest.finish().as_ref());
+        let hash = *blake3::keyed_hash(public_key, token.as_bytes()).as_bytes();
         if let Some((principal, expires)) = self.verified.get(&hash)
             && now() < expires
         {

@@ -133,7 +133,7 @@ impl Acceptor {
                     this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default())
                         .await;
                 }
-                Some(tls) => match this.handshake(stream, address, &tls).await {
+                Some(tls) => match Box::pin(this.handshake(stream, address, &tls)).await {
                     Ok((io, peer, limits)) => this.serve(io, peer, limits).await,
                     Err(why) => this.metrics.refused(why),
                 },

@@ -75,10 +75,16 @@ impl Connection {
             () = self.drain.begin.cancelled() => return Ok(()),
             first = first => first.map_err(|_| Refusal::Preface)?.map_err(|_| Refusal::Preface)?,
         };
-        let ended = match protocol {
-            Protocol::Http2 => self.http2(io, peer, &limits).await,
-            Protocol::Other if self.profile.http1 => self.http1(io, peer, &limits).await,
-            Protocol::Other => return Err(Refusal::Preface),
+        // Boxed, so that a connection takes the room of what it speaks, and no more.
+        let ended = match (protocol, &self.profile.budget) {
+            (Protocol::Http2, Some(budget)) => {
+                Box::pin(self.data(io, peer, &limits, budget)).await
+            }
+            (Protocol::Http2, None) => Box::pin(self.http2(io, peer, &limits)).await,
+            (Protocol::Other, _) if self.profile.http1 => {
+                Box::pin(self.http1(io, peer, &limits)).await
+            }
+            (Protocol::Other, _) => return Err(Refusal::Preface),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "connection ended");
@@ -115,15 +121,12 @@ impl Connection {
     }
 
     async fn http2(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         io: Rewound,
         peer: Peer,
         limits: &Limits,
     ) -> Result<(), BoxError> {
         let profile = &self.profile;
-        if let Some(budget) = &profile.budget {
-            return self.data(io, peer, limits, budget).await;
-        }
         let mut builder = http2::Builder::new(Streams {
             dispatch: self.dispatch.clone(),
             drain: self.drain.clone(),
@@ -156,7 +159,7 @@ impl Connection {
     }
 
     async fn http1(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         io: Rewound,
         peer: Peer,
         limits: &Limits,

@@ -104,6 +104,8 @@ impl Supervisor {
         F: Future<Output = ()> + Send + 'static,
     {
         let this = self.clone();
+        // Each future around another holds it twice: as it came and as it runs.
+        let future = Box::pin(future);
         self.start(name, Policy::Plain, async move {
             this.caught(name, future.map(|()| Ok(()))).await;
         });

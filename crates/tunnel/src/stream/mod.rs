@@ -1,5 +1,6 @@
 //! One connection at one of its two ends: frames in, frames out.
 
+mod blocks;
 mod byte_stream;
 mod incoming;
 mod pipe;

@@ -13,7 +13,7 @@ use wolfpack_proto::tunnel::v1::Reset;
 use super::{Incoming, IncomingError, Item, Late, late_message};
 
 /// Pieces written to a socket at once.
-const GATHER: usize = 16;
+const GATHER: usize = 4;
 
 /// How much the socket took of what was sent to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-use super::LARGE;
+use super::{LARGE, blocks};
 use crate::protocol::CHUNK;
 use crate::protocol::encode::{HEADROOM, seal_data};
 
@@ -20,13 +20,13 @@ const LEAST_ROOM: usize = 4 * 1024;
 /// Holds no memory while the socket has nothing.
 pub(crate) struct SocketReader {
     socket: Box<dyn AsyncRead + Send + Unpin>,
-    block: BytesMut,
+    block: Option<BytesMut>,
     pause: bool,
 }
 
 impl SocketReader {
     pub(crate) fn new(socket: Box<dyn AsyncRead + Send + Unpin>) -> Self {
-        Self { socket, block: BytesMut::new(), pause: false }
+        Self { socket, block: None, pause: false }
     }
 
     /// The next frame; `None` at the end of the socket.
@@ -35,21 +35,24 @@ impl SocketReader {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if self.block.capacity() < HEADROOM + LEAST_ROOM {
-            self.block = BytesMut::with_capacity(2 * (HEADROOM + CHUNK));
-        }
-        self.block.put_bytes(0, HEADROOM);
-        let mut room = (&mut self.block).limit(CHUNK);
+        let mut block = match self.block.take() {
+            Some(block) if block.capacity() >= HEADROOM + LEAST_ROOM => block,
+            full => {
+                full.into_iter().for_each(blocks::put);
+                blocks::take()
+            }
+        };
+        block.put_bytes(0, HEADROOM);
+        let mut room = (&mut block).limit(CHUNK);
         let read = poll_read_buf(Pin::new(&mut self.socket), cx, &mut room);
-        if !matches!(read, Poll::Ready(Ok(1..))) {
-            self.block = BytesMut::new();
-        }
-        let length = ready!(read)?;
-        if length == 0 {
-            return Poll::Ready(Ok(None));
-        }
+        let Poll::Ready(Ok(length @ 1..)) = read else {
+            blocks::put(block);
+            return read.map_ok(|_| None);
+        };
         self.pause = length >= LARGE;
-        Poll::Ready(Ok(Some(seal_data(self.block.split()))))
+        let frame = seal_data(block.split());
+        self.block = Some(block);
+        Poll::Ready(Ok(Some(frame)))
     }
 }
 
