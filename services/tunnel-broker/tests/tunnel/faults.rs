@@ -304,6 +304,8 @@ async fn a_half_open_agent_is_found_and_its_connections_end() {
         .await
         .expect("the agent finds out too")
         .unwrap();
+    // By its own heartbeat: the connection's is that of production, 15 s.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
