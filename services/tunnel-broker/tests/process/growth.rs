@@ -30,6 +30,11 @@ impl Rest {
         fleet.counts([Some(1), None, Some(0), Some(0)]).await;
         let quiet = || agent.connections() == 0 && agent.pending_dials() == 0;
         eventually(quiet, || format!("{} connections", agent.connections())).await;
+        let broker = &fleet.running.broker;
+        let endpoint = Endpoint::parse(&broker.list(None, 1, |_| true)[0].endpoint).unwrap();
+        let session = broker.find(&endpoint).expect("attached");
+        let left = || (session.remembered(), session.connections(), session.pending());
+        eventually(|| left() == (0, 0, 0), || format!("links, places, dials: {:?}", left())).await;
         let pooled = 64 * 8;
         eventually(
             || files() <= self.files + 4 && tasks() <= self.tasks + pooled,
