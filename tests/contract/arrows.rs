@@ -45,7 +45,7 @@ fn allowed(name: &str) -> Option<Vec<&'static str>> {
         agent if AGENTS.contains(&agent) => {
             vec!["types", "proto", "runtime", "rpc", "tunnel", "dockerd"]
         }
-        "cli" | "testkit" | "tests" => {
+        "cli" | "testkit" | "tests" | "bench" => {
             let mut all = KITS.to_vec();
             all.extend(SERVICES);
             all.extend(AGENTS);

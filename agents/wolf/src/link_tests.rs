@@ -11,7 +11,7 @@ use wolfpack_proto::registry::v1::{
 };
 use wolfpack_proto::types::v1::TelemetryState;
 use wolfpack_rpc::{
-    Allow, ListenConfig, PeerConfig, PolicyRow, Profile, RpcKind, Server, to_status,
+    Allow, ByteBudget, ListenConfig, PeerConfig, PolicyRow, Profile, RpcKind, Server, to_status,
 };
 use wolfpack_runtime::Context;
 use wolfpack_types::WolfId;

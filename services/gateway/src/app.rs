@@ -17,7 +17,7 @@ use wolfpack_tunnel::Dialer;
 use crate::config::Config;
 use crate::health::HealthBoard;
 use crate::http::{self, Parts};
-use crate::ingress::Ingress;
+use crate::ingress::{self, Ingress};
 use crate::proxy::{PassOn, Proxy};
 use crate::routes::{PUBLIC, Upstream, policy, public_descriptor_set};
 use crate::upstream::Channels;
@@ -95,11 +95,13 @@ impl App {
             telemetry: std::iter::once(context.telemetry.clone()).chain(extra).collect(),
         };
         let dialer = Dialer::new(channels.to(Upstream::TunnelBroker).clone());
-        let ingress = Arc::new(Ingress::new(config.ingress.clone(), dialer, &context));
+        let ingress = Ingress::new(config.ingress.clone(), dialer, &context);
+        let rate = ingress::address_rate(&config.ingress, &context);
         let serve = |listener: BoundListener, router| {
             let profile = profile(&config, &listener);
+            let rate = by_address(&config, &listener).then(|| Arc::clone(&rate));
             server(&context, &channels, &health, router)
-                .ingress(ingress.clone())
+                .ingress(Arc::new(ingress.limited(rate)))
                 .listen(listener, profile)
                 .build()
         };
@@ -180,9 +182,13 @@ async fn bind_plain(address: Option<SocketAddr>) -> Result<Option<BoundListener>
 
 /// Users come from many addresses, unless a balancer stands before them; who
 /// comes from this machine comes through its own relays and tunnels.
+fn by_address(config: &Config, listener: &BoundListener) -> bool {
+    config.connections_per_address != 0 && !listener.local_addr().ip().is_loopback()
+}
+
 fn profile(config: &Config, listener: &BoundListener) -> Profile {
     let public = Profile { drain: config.drain, ..Profile::public() };
-    if config.connections_per_address == 0 || listener.local_addr().ip().is_loopback() {
+    if !by_address(config, listener) {
         return Profile { connections_per_address: None, strangers_per_address: None, ..public };
     }
     Profile { connections_per_address: Some(config.connections_per_address), ..public }

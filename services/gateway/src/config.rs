@@ -46,8 +46,8 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     pub screenshot_deadline: Duration,
     /// How many connections one address may have at once (one /64 of IPv6).
-    /// Zero lifts this bound and that of its calls without a credential, for
-    /// where all users come through one balancer.
+    /// Zero lifts this bound, that of its calls without a credential and that of
+    /// its requests for ports, for where all users come through one balancer.
     pub connections_per_address: usize,
     /// Requests for ports of sandboxes.
     pub ingress: IngressConfig,
@@ -92,6 +92,12 @@ pub struct IngressConfig {
     pub max_requests: usize,
     /// Of these, to one sandbox; each has a connection there. Default: 512.
     pub max_requests_per_sandbox: usize,
+    /// Requests that one address (one /64 of IPv6) may make in a second, with
+    /// whatever credential: it is looked at before any is. Not for who comes by a
+    /// listener on loopback. Default: 1000; more get 429.
+    pub requests_per_address: u32,
+    /// Of these, how many at once. Default: 8000.
+    pub burst_per_address: u32,
     /// Connections kept for a next request, all together. Default: 1024.
     pub max_idle: usize,
     /// How long each is kept. Default: 15 s.
@@ -113,6 +119,8 @@ impl Default for IngressConfig {
             domains: Vec::new(),
             max_requests: 8192,
             max_requests_per_sandbox: 512,
+            requests_per_address: 1000,
+            burst_per_address: 8000,
             max_idle: 1024,
             idle_timeout: Duration::from_secs(15),
             dial_timeout: Duration::from_secs(10),
@@ -140,6 +148,17 @@ impl IngressConfig {
         ] {
             if number == 0 {
                 faults.push(format!("{key} is zero; write how many may be under way at once"));
+            }
+        }
+        for (key, number) in [
+            ("ingress.requests_per_address", self.requests_per_address),
+            ("ingress.burst_per_address", self.burst_per_address),
+        ] {
+            if number == 0 {
+                faults.push(format!(
+                    "{key} is zero; write how many, or connections_per_address = 0 where all users \
+                     come through one balancer"
+                ));
             }
         }
         for (key, time) in [

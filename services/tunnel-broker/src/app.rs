@@ -99,6 +99,7 @@ impl App {
             config.exposures.on_request.clone(),
             broker.clone(),
             metrics.clone(),
+            context.telemetry.dispatch(),
             &context.supervisor.token(),
         ));
         metrics.watch_exposures(&context.telemetry, &exposures);

@@ -5,12 +5,24 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
 /// Lines as `audit key=value ...`, in their order.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
+
+impl Lines {
+    /// A subscriber whose lines these are.
+    pub(crate) fn dispatch(&self) -> Dispatch {
+        Dispatch::new(tracing_subscriber::registry().with(self.clone()))
+    }
+
+    /// Those that came so far, which are forgotten.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock())
+    }
+}
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -41,7 +53,6 @@ impl Visit for Line {
 /// The audit lines of what `work` does on this thread.
 pub(crate) fn of(work: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
-    let subscriber = tracing_subscriber::registry().with(lines.clone());
-    tracing::subscriber::with_default(subscriber, work);
-    std::mem::take(&mut *lines.0.lock())
+    tracing::dispatcher::with_default(&lines.dispatch(), work);
+    lines.take()
 }

@@ -14,8 +14,8 @@ use wolfpack_proto::registry::v1::{
     JoinWolfRequest, JoinWolfResponse, RenewWolfCertificateRequest, RenewWolfCertificateResponse,
 };
 use wolfpack_rpc::{
-    Allow, ClientAuth, ListenConfig, PeerConfig, PolicyRow, Profile, RpcChannel, RpcKind, Server,
-    TlsConfig, to_status,
+    Allow, ByteBudget, ClientAuth, ListenConfig, PeerConfig, PolicyRow, Profile, RpcChannel,
+    RpcKind, Server, TlsConfig, to_status,
 };
 use wolfpack_runtime::Context;
 use wolfpack_types::{Fault, Reason, WolfId};

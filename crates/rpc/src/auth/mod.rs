@@ -7,6 +7,7 @@ mod credential;
 mod link;
 mod remote;
 mod revocations;
+mod signed;
 mod signing_keys;
 mod standing;
 mod verified;

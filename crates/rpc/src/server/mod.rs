@@ -19,6 +19,7 @@
 //! ```
 
 mod accept;
+mod address_rate;
 pub mod admin;
 mod body;
 mod builder;
@@ -42,6 +43,7 @@ pub(crate) mod socket;
 mod stack;
 mod whole;
 
+pub use address_rate::AddressRate;
 pub use builder::ServerBuilder;
 pub use cut::StreamCut;
 pub use health::HealthHandle;

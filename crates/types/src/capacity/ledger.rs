@@ -302,5 +302,8 @@ fn less(amounts: &mut BTreeMap<String, u64>, id: &str, amount: u64) {
 }
 
 #[cfg(test)]
+#[path = "ledger_properties.rs"]
+mod properties;
+#[cfg(test)]
 #[path = "ledger_tests.rs"]
 mod tests;

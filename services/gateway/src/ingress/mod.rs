@@ -21,12 +21,13 @@ mod target;
 mod upgrade;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tonic::body::Body;
-use wolfpack_rpc::server::Peer;
+use wolfpack_rpc::server::{AddressRate, Peer, RateLimit};
 use wolfpack_runtime::{Context, Supervisor};
 use wolfpack_tunnel::Dial;
 
@@ -38,9 +39,14 @@ use pool::Pool;
 use refusal::Manner;
 use serve::Visitor;
 
+/// How often addresses that are quiet are forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// The ingress of one gateway, over what opens its connections; cheap to clone.
 pub(crate) struct Ingress<D> {
     inner: Arc<Inner<D>>,
+    /// What each address may ask for, before anybody knows who it is.
+    rate: Option<Arc<AddressRate>>,
 }
 
 struct Inner<D> {
@@ -68,8 +74,27 @@ impl<D: Dial> Ingress<D> {
             pool,
             config,
         };
-        Self { inner: Arc::new(inner) }
+        Self { inner: Arc::new(inner), rate: None }
     }
+
+    /// The same ingress, for a listener whose clients have this rate by address.
+    pub(crate) fn limited(&self, rate: Option<Arc<AddressRate>>) -> Self {
+        Self { inner: Arc::clone(&self.inner), rate }
+    }
+}
+
+/// What each address may ask for; its memory is looked after by a task of the
+/// context's supervisor.
+pub(crate) fn address_rate(config: &IngressConfig, context: &Context) -> Arc<AddressRate> {
+    let (per_second, burst) = (config.requests_per_address, config.burst_per_address);
+    let rate = Arc::new(AddressRate::new(RateLimit { per_second, burst }));
+    let (swept, stop) = (Arc::clone(&rate), context.supervisor.token());
+    context.supervisor.spawn("gateway.ingress.rate", async move {
+        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+            swept.sweep();
+        }
+    });
+    rate
 }
 
 impl<D: Dial> wolfpack_rpc::server::Ingress for Ingress<D> {
@@ -85,10 +110,11 @@ impl<D: Dial> wolfpack_rpc::server::Ingress for Ingress<D> {
         };
         let inner = Arc::clone(&self.inner);
         let visitor = Visitor::of(peer);
+        let allowed = self.rate.as_ref().map_or(Ok(()), |rate| rate.check(visitor.ip));
         Ok(Box::pin(async move {
             let counted = inner.metrics.request(address.as_ref().ok().map(|to| &to.form));
             let manner = Manner::of(request.headers());
-            let answer = match address {
+            let answer = match allowed.and(address) {
                 Ok(address) => inner.serve(&address, request, &visitor).await,
                 Err(fault) => Err(fault.into()),
             };

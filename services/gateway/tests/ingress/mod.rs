@@ -5,6 +5,7 @@ mod bodies;
 mod connections;
 mod framing;
 mod http2;
+mod rates;
 mod raw;
 mod refusals;
 mod routing;

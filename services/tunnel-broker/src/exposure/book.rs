@@ -12,6 +12,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber as _;
 use wolfpack_types::{ExposureId, Fault, Reason};
 
 use super::listener;
@@ -85,6 +87,8 @@ pub struct Exposures {
     pub rules: Option<ExposureRules>,
     pub(super) broker: Arc<Broker>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whose log it is that their tasks write.
+    pub(super) dispatch: Dispatch,
     open: Mutex<BTreeMap<ExposureId, Arc<Exposure>>>,
     creating: Mutex<()>,
     /// The runtimes of the data plane, once they are there.
@@ -93,18 +97,20 @@ pub struct Exposures {
 }
 
 impl Exposures {
-    /// None yet; they end with `stop`.
+    /// None yet; they end with `stop`, and log to `dispatch`.
     #[must_use]
     pub fn new(
         rules: Option<ExposureRules>,
         broker: Arc<Broker>,
         metrics: Arc<Metrics>,
+        dispatch: Dispatch,
         stop: &CancellationToken,
     ) -> Self {
         Self {
             rules,
             broker,
             metrics,
+            dispatch,
             open: Mutex::default(),
             creating: Mutex::default(),
             plane: OnceLock::new(),
@@ -135,7 +141,8 @@ impl Exposures {
         sockets.push(socket);
         self.open.lock().insert(exposure.spec.id.clone(), exposure.clone());
         for (runtime, socket) in plane.iter().zip(sockets) {
-            runtime.spawn(listener::run(self.clone(), exposure.clone(), socket));
+            let listening = listener::run(self.clone(), exposure.clone(), socket);
+            runtime.spawn(listening.with_subscriber(self.dispatch.clone()));
         }
         tracing::info!(
             exposure = %exposure.spec.id, %address,

@@ -1,5 +1,6 @@
 //! One connection of an exposure, from its socket to its target.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use wolfpack_runtime::rarely::unless;
 use wolfpack_types::{Fault, Reason};
 
+use super::audit::Visitor;
 use super::book::{Exposure, Exposures};
 use crate::connect::{Counting, Dialing, Head, Opened, link};
 use crate::state::Counted;
@@ -43,13 +45,14 @@ pub(super) fn reset(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Carries a connection to its end.
+/// Carries a connection of `client` to its end.
 pub(super) async fn run(
     book: Arc<Exposures>,
     exposure: Arc<Exposure>,
-    mut socket: TcpStream,
+    (mut socket, client): (TcpStream, SocketAddr),
     slot: Slot,
 ) {
+    let visitor = Visitor::new(exposure.clone(), client);
     wolfpack_rpc::server::tune(&socket);
     // A client that lost its power says nothing, and its place would be taken.
     let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
@@ -60,18 +63,19 @@ pub(super) async fn run(
         () = exposure.ended.cancelled() => Err(ended()),
     };
     counting.end(opened.as_ref().err());
-    let Reached { counted, opened: Opened { session, permit, carry, .. }, early } = match opened {
+    let Reached { id, counted, opened: Opened { session, permit, carry, .. }, early } = match opened
+    {
         Ok(reached) => reached,
         Err(fault) => {
-            tracing::debug!(
-                exposure = %exposure.spec.id, reason = %fault.reason,
-                "a connection was not opened: {}", fault.message
-            );
+            visitor.refused(&fault);
             return reset(&socket);
         }
     };
-    let held = (counted, permit);
-    let link = link(&book.broker, &book.metrics, &session, held, early, move |_| drop(slot));
+    let (held, visit) = ((counted, permit), visitor.opened(id));
+    let link = link(&book.broker, &book.metrics, &session, held, early, move |end| {
+        visit.ended(end);
+        drop(slot);
+    });
     let weak = link.downgrade();
     let carried = carry.splice_socket(link, socket);
     tokio::pin!(carried);
@@ -84,6 +88,8 @@ pub(super) async fn run(
 
 /// A connection whose target was reached.
 struct Reached {
+    /// Names the connection, here and at the agent.
+    id: String,
     counted: Counted,
     opened: Opened,
     /// Bytes that went with the dial.
@@ -110,7 +116,7 @@ async fn dial(
     let mut head = Head::of(socket);
     let opened = dialing.run(&mut head).await?;
     let early = head.bytes().len();
-    Ok(Reached { counted, opened, early })
+    Ok(Reached { id: dialing.connection_id, counted, opened, early })
 }
 
 fn ended() -> Fault {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use wolfpack_runtime::telemetry::spawn_as;
+
 use super::book::{Exposure, Exposures};
 use super::connection::{self, Slot};
 
@@ -41,8 +43,8 @@ pub(super) async fn run(book: Arc<Exposures>, exposure: Arc<Exposure>, socket: T
                     continue;
                 };
                 exposure.accepted.fetch_add(1, Ordering::Relaxed);
-                tracing::trace!(%peer, exposure = %exposure.spec.id, "accepted");
-                tokio::spawn(connection::run(book.clone(), exposure.clone(), stream, slot));
+                let carried = connection::run(book.clone(), exposure.clone(), (stream, peer), slot);
+                spawn_as(&book.dispatch, carried);
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {

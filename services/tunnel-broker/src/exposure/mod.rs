@@ -2,8 +2,12 @@
 //! has two processes. Each is a listener and its connections; nothing of it
 //! outlives the process.
 
+mod audit;
 mod book;
 mod connection;
 mod listener;
 
 pub use book::{Exposure, Exposures};
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! All tunnels of this broker.
 
+mod drain;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
-use wolfpack_proto::tunnel::v1::{Drain, Ping, Tunnel};
+use wolfpack_proto::tunnel::v1::{Ping, Tunnel};
 use wolfpack_rpc::ByteBudget;
 use wolfpack_runtime::clock::{self, Clock, SystemClock};
-use wolfpack_tunnel::protocol::{InstanceLedger, Process, Refused, drain};
+use wolfpack_tunnel::protocol::{InstanceLedger, Process, Refused};
 use wolfpack_tunnel::splice::Totals;
 use wolfpack_types::{
     Endpoint, ExecutionId, Fault, InstanceId, Principal, Reason, SandboxId, WolfId,
@@ -28,18 +30,12 @@ use crate::domain::hello::Introduction;
 
 /// How often the ledger of instances is swept.
 const SWEEP: Duration = Duration::from_secs(300);
-/// How long agents should wait before they attach elsewhere, each with its part
-/// of a spread on top.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest an attached instance has to show that it lives, when an older
 /// one wants its place; less than an agent waits for its welcome.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 /// How often it is asked meanwhile.
 const ASKED: u32 = 25;
-
-/// How long connections that a drain cut have to say why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The state of a broker. Handlers hold no locks of it over an await.
 pub struct Broker {
@@ -115,12 +111,6 @@ impl Broker {
         self.admission.check(agent)
     }
 
-    /// # Errors
-    /// `BROKER_DRAINING` once the broker drains.
-    pub fn not_draining(&self) -> Result<(), Fault> {
-        if self.draining.is_cancelled() { Err(leaving()) } else { Ok(()) }
-    }
-
     /// Waits until it is clear that no newer instance holds the endpoint: one
     /// that does is asked whether it lives. At most 5 s.
     ///
@@ -169,7 +159,7 @@ impl Broker {
     /// # Errors
     /// `SUPERSEDED` for an instance that a newer one took over from;
     /// `HANDSHAKES_LIMITED` for one that is older than the one that is attached:
-    /// whether that one lives is [`Broker::yields_to`]'s to say.
+    /// whether that one lives is [`Broker::yields_to`]'s to say; `BROKER_DRAINING`.
     pub fn attach(&self, spec: SessionSpec) -> Result<Arc<Session>, Fault> {
         let endpoint = spec.introduction.endpoint.clone();
         let name = endpoint.to_string();
@@ -180,6 +170,9 @@ impl Broker {
             .map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX));
         let now = clock::instant();
         let mut tunnels = self.tunnels.write();
+        // Under the lock that a drain takes to see who is there: who is not among
+        // those would never hear of it.
+        self.not_draining()?;
         // A session that is closed is on its way out, and holds nothing.
         let there = tunnels.by_endpoint.get(&name);
         let attached = there.is_some_and(|session| !session.closed().is_cancelled());
@@ -299,7 +292,7 @@ impl Broker {
             }
             tokio::select! {
                 () = &mut attached => {}
-                () = self.draining.cancelled() => return Err(leaving()),
+                () = self.draining.cancelled() => return Err(drain::leaving()),
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(Fault::new(Reason::DialTimeout, "the endpoint did not attach in time; try again later")
                         .about(endpoint.to_string()));
@@ -453,50 +446,6 @@ impl Broker {
             (pending + self.waiting.len()) as u64,
         ]
     }
-
-    /// Refuses new work, tells the agents, lets connections finish until
-    /// `deadline`, then ends what is left with `BROKER_DRAINING`. `alternatives`
-    /// are the agent ports of other brokers, `host:port`.
-    pub async fn drain(&self, deadline: Duration, alternatives: &[String]) {
-        self.draining.cancel();
-        let sessions: Vec<Arc<Session>> =
-            self.tunnels.read().by_endpoint.values().cloned().collect();
-        let spread = drain::spread(sessions.len(), self.limits.attaches_per_second);
-        let message = Drain {
-            deadline: Some((self.clock.now() + deadline).into()),
-            retry_after: prost_types::Duration::try_from(RETRY_AFTER).ok(),
-            spread: prost_types::Duration::try_from(spread).ok(),
-            alternatives: alternatives.to_vec(),
-        };
-        for session in &sessions {
-            session.send(Message::Drain(message.clone()));
-        }
-        let end = tokio::time::Instant::now() + deadline;
-        while self.connections.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let left = self.connections.load(Ordering::SeqCst);
-        if left > 0 {
-            tracing::warn!(left, "the drain reached its deadline; connections are ended");
-            for session in &sessions {
-                session.abort_connections(&leaving());
-            }
-        }
-        for session in sessions {
-            self.detach(&session, &leaving());
-        }
-        // The servers end streams once this is over: those that were cut say
-        // our reason first.
-        let end = tokio::time::Instant::now() + LAST_WORDS;
-        while self.connections.load(Ordering::SeqCst) > 0 && tokio::time::Instant::now() < end {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-fn leaving() -> Fault {
-    Fault::new(Reason::BrokerDraining, "this broker is leaving; try again, another one answers")
-        .retry_in(RETRY_AFTER)
 }
 
 /// Of an older instance, while it is not known whether the newer one lives.

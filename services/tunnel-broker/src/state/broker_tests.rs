@@ -6,7 +6,7 @@ use wolfpack_types::{Principal, ProjectId};
 
 use crate::domain::hello::Introduction;
 
-fn spec(endpoint: &Endpoint, instance: &str) -> SessionSpec {
+pub(super) fn spec(endpoint: &Endpoint, instance: &str) -> SessionSpec {
     SessionSpec {
         introduction: Introduction {
             endpoint: endpoint.clone(),

@@ -349,6 +349,12 @@ impl Session {
         links.down += end.down;
     }
 
+    /// How many connections are kept in mind: those that are open.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.links.lock().open.len()
+    }
+
     /// Ends every connection, and not the session.
     pub(crate) fn abort_connections(&self, fault: &Fault) {
         // Dropping the last of a link forgets it here: never under the lock.

@@ -30,6 +30,11 @@ impl Rest {
         fleet.counts([Some(1), None, Some(0), Some(0)]).await;
         let quiet = || agent.connections() == 0 && agent.pending_dials() == 0;
         eventually(quiet, || format!("{} connections", agent.connections())).await;
+        let broker = &fleet.running.broker;
+        let endpoint = Endpoint::parse(&broker.list(None, 1, |_| true)[0].endpoint).unwrap();
+        let session = broker.find(&endpoint).expect("attached");
+        let left = || (session.remembered(), session.connections(), session.pending());
+        eventually(|| left() == (0, 0, 0), || format!("links, places, dials: {:?}", left())).await;
         let pooled = 64 * 8;
         eventually(
             || files() <= self.files + 4 && tasks() <= self.tasks + pooled,
@@ -91,8 +96,8 @@ async fn thousands_of_dials_that_are_given_up_leave_nothing() {
     assert!(fleet.dial(&endpoint).await.is_ok());
 }
 
-/// `WOLFPACK_TEST_CONNECTIONS`: how many short connections there are; 10,000
-/// take most of a minute in a debug build.
+/// `WOLFPACK_TEST_CONNECTIONS`: how many short connections there are; these take
+/// twenty seconds in a debug build.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_short_connections_leave_nothing() {
     let _alone = alone().await;
@@ -123,7 +128,7 @@ async fn thousands_of_short_connections_leave_nothing() {
             done.unwrap();
         }
     };
-    let all = amount("WOLFPACK_TEST_CONNECTIONS", 4_000);
+    let all = amount("WOLFPACK_TEST_CONNECTIONS", 10_000);
     churn(all / 5).await;
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
     let session = fleet.running.broker.find(&endpoint).unwrap();
@@ -161,13 +166,13 @@ async fn hundreds_of_downloads_that_are_cut_leave_the_tunnel() {
     rest.again(&fleet, &agent, 96).await;
 }
 
-/// `WOLFPACK_TEST_MIB`: how much goes through one connection; 1024 takes half a
-/// minute in a debug build.
+/// `WOLFPACK_TEST_MIB`: how much goes through one connection; a GiB takes twenty
+/// seconds in a debug build.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_goes_through_one_connection_takes_no_memory() {
     let _alone = alone().await;
     let fleet = Fleet::start().await;
-    let mib = amount("WOLFPACK_TEST_MIB", 256);
+    let mib = amount("WOLFPACK_TEST_MIB", 1024);
     let (endpoint, agent) = wolf_to(&fleet, source(mib << 20).await).await;
     let rest = Rest::now();
     let mut stream = fleet.dial(&endpoint).await.unwrap();

@@ -3,10 +3,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must stop")]
 
+mod agent;
+mod broker;
 mod files;
 mod growth;
 mod killed;
 mod self_view;
+mod starved;
+mod stopped;
 #[path = "../tunnel/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the other suite uses the rest")]
 mod support;

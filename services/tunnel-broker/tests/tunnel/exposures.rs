@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::Code;
 use wolfpack_proto::registry::v1::Wolf;
 use wolfpack_proto::tunnel::v1 as wire;
@@ -23,7 +23,11 @@ use crate::support::{
 use crate::support::{checksum, pattern};
 
 /// A port of the broker's that leads to `port` of an endpoint.
-async fn expose(fleet: &Fleet, endpoint: &Endpoint, limits: ExposureLimits) -> SocketAddr {
+pub(crate) async fn expose(
+    fleet: &Fleet,
+    endpoint: &Endpoint,
+    limits: ExposureLimits,
+) -> SocketAddr {
     // It follows once it runs.
     fleet.registry.followed().await;
     let spec = ExposureSpec {
@@ -70,10 +74,9 @@ async fn half_close_is_exact_both_ways() {
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_of_ours_lets_its_ports_be_exposed() {
-    let fleet = Fleet::start().await;
-    let (wolf, tcp) = (WolfId::new(), echo().await);
+/// A port of the broker's that leads to `tcp`, dialed as agents of ours dial.
+async fn exposed_by_ours(fleet: &Fleet, tcp: SocketAddr) -> SocketAddr {
+    let wolf = WolfId::new();
     let loopback = [tcp.port()].iter().map(|port| port.to_string().parse().unwrap()).collect();
     let policy = TcpPolicy { loopback, ..TcpPolicy::default() };
     let words = Words { of: "wolf", setting: "targets.tcp" };
@@ -89,10 +92,36 @@ async fn an_agent_of_ours_lets_its_ports_be_exposed() {
         limits: ExposureLimits::default(),
         origin: None,
     };
-    let address = fleet.running.exposures.open(spec).unwrap().address;
+    fleet.running.exposures.open(spec).unwrap().address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_of_ours_lets_its_ports_be_exposed() {
+    let fleet = Fleet::start().await;
+    let address = exposed_by_ours(&fleet, echo().await).await;
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(b"x").await.unwrap();
     assert_eq!(socket.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_break_of_one_socket_is_a_break_of_the_other() {
+    let fleet = Fleet::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = exposed_by_ours(&fleet, listener.local_addr().unwrap()).await;
+    for targets in [true, false] {
+        let client = TcpStream::connect(address).await.unwrap();
+        let (reached, _) = listener.accept().await.unwrap();
+        let (mut breaks, mut hears) = if targets { (reached, client) } else { (client, reached) };
+        breaks.write_all(b"half").await.unwrap();
+        hears.read_exact(&mut [0; 4]).await.unwrap();
+        breaks.set_zero_linger().unwrap();
+        drop(breaks);
+        let end = tokio::time::timeout(SOON, hears.read(&mut [0; 1])).await.expect("it hears");
+        let kind = end.map_err(|error| error.kind());
+        assert_eq!(kind, Err(ErrorKind::ConnectionReset), "by the target: {targets}");
+    }
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,7 +199,8 @@ async fn what_is_over_a_bound_is_reset_and_the_rest_is_served() {
         let mut third = TcpStream::connect(address).await?;
         third.read_u8().await
     };
-    assert_eq!(refused.await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let refused = tokio::time::timeout(SOON, refused).await.expect("at once");
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionReset);
     held.pop();
     fleet.counts([Some(1), None, Some(1), Some(0)]).await;
     let again = || async {

@@ -304,6 +304,8 @@ async fn a_half_open_agent_is_found_and_its_connections_end() {
         .await
         .expect("the agent finds out too")
         .unwrap();
+    // By its own heartbeat: the connection's is that of production, 15 s.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -334,7 +336,10 @@ async fn a_target_that_does_not_answer_costs_no_more_than_the_deadline() {
     assert_eq!(fault.reason, Reason::DialTimeout);
     // One that is taken back before its deadline ends at the agent too.
     let dialer = fleet.dialer();
-    let waits = tokio::spawn(async move { dialer.dial(&endpoint, &target("port"), SOON).await });
+    // Longer than is waited for below.
+    let patience = 3 * SOON;
+    let waits =
+        tokio::spawn(async move { dialer.dial(&endpoint, &target("port"), patience).await });
     crate::support::eventually(|| agent.connections() == 1, || "the agent dials".into()).await;
     waits.abort();
     crate::support::eventually(|| agent.connections() == 0, || "the agent gave up".into()).await;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use wolfpack_tunnel::splice::Direction;
+use wolfpack_tunnel_broker::domain::exposure::ExposureLimits;
 use wolfpack_types::{Endpoint, Reason};
 
 use crate::support::{Fleet, SOON, echo, sink_then_send};
@@ -106,5 +108,24 @@ async fn a_connection_that_waits_for_its_rate_ends_when_its_caller_leaves() {
     // A frame of 32 KiB is paid for with half a minute.
     fleet.counts([Some(1), None, Some(1), None]).await;
     drop(stream);
+    fleet.counts([Some(1), None, Some(0), None]).await;
+}
+
+/// Of a port of the broker's: whoever leaves there breaks a socket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a body that waits for the rate does not look at its socket; it is gone once it has paid"]
+async fn a_client_of_a_port_that_waits_for_its_rate_is_gone_when_it_leaves() {
+    let fleet = Fleet::with(|config| config.limits.bytes_per_second = 1024).await;
+    let endpoint = fleet.wolf_to(crate::support::silent().await).await;
+    let address = crate::exposures::expose(&fleet, &endpoint, ExposureLimits::default()).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    // Paid for with a minute and more.
+    socket.write_all(&vec![1; 96 * 1024]).await.unwrap();
+    fleet.counts([Some(1), None, Some(1), None]).await;
+    let totals = &fleet.running.broker.totals;
+    let waits = || totals.throttled(Direction::Up) > 0;
+    crate::support::eventually(waits, || "nothing was charged".into()).await;
+    socket.set_zero_linger().unwrap();
+    drop(socket);
     fleet.counts([Some(1), None, Some(0), None]).await;
 }

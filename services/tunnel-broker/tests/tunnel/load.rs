@@ -1,78 +1,113 @@
 //! Many at once. Bounds are generous: they tell stalled from running.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use wolfpack_tunnel::splice::Direction;
+use wolfpack_tunnel::{Dialer, TunnelStream};
+use wolfpack_types::{Endpoint, WolfId};
 
-use crate::support::{Fleet, SOON, attached, echo, silent, source, talker, target};
+use crate::support::{Fleet, SOON, Tcp, attached, echo, silent, source, talker, target};
 
 /// How much a healthy download is.
-const DOWNLOAD: usize = 16 << 20;
+const DOWNLOAD: usize = 8 << 20;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
-    let fleet = Fleet::start().await;
-    let wolf = wolfpack_types::WolfId::new();
+/// A wolf whose targets talk without end, echo, and send [`DOWNLOAD`] bytes.
+async fn busy_wolf(fleet: &Fleet) -> Endpoint {
+    let wolf = WolfId::new();
     let mut builder = fleet.wolf(&wolf);
-    builder.dial_target("port", std::sync::Arc::new(crate::support::Tcp(talker().await)));
-    builder.dial_target("desktop", std::sync::Arc::new(crate::support::Tcp(echo().await)));
-    let download = std::sync::Arc::new(crate::support::Tcp(source(DOWNLOAD).await));
-    builder.dial_target("agent", download);
+    builder.dial_target("port", Arc::new(Tcp(talker().await)));
+    builder.dial_target("desktop", Arc::new(Tcp(echo().await)));
+    builder.dial_target("agent", Arc::new(Tcp(source(DOWNLOAD).await)));
     attached(&builder.start(&fleet.context.supervisor)).await;
-    let (endpoint, dialer) = (wolfpack_types::Endpoint::Wolf(wolf), fleet.dialer());
-    // The best of a few: what the machine does beside takes from any of them.
-    let best_download = async || {
-        let mut best = Duration::MAX;
-        for _ in 0..6 {
-            let mut stream = dialer.dial(&endpoint, &target("agent"), SOON).await.unwrap();
-            let began = Instant::now();
-            let mut buffer = vec![0; 256 * 1024];
-            let mut total = 0;
-            while total < DOWNLOAD {
-                total += stream.read(&mut buffer).await.unwrap();
-            }
-            best = best.min(began.elapsed());
-        }
-        best
-    };
-    let alone = best_download().await;
+    Endpoint::Wolf(wolf)
+}
+
+/// So many readers that stopped after the first byte, once every window is full.
+async fn stalled(fleet: &Fleet, endpoint: &Endpoint, count: usize) -> Vec<TunnelStream> {
+    let dialer = fleet.dialer();
     let mut stalled = Vec::new();
-    for _ in 0..200 {
-        let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+    for _ in 0..count {
+        let mut stream = dialer.dial(endpoint, &target("port"), SOON).await.unwrap();
         stream.read_u8().await.unwrap();
         stalled.push(stream);
     }
-    // Until every window is full.
     let totals = &fleet.running.broker.totals;
     let mut last = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let now = totals.bytes(wolfpack_tunnel::splice::Direction::Down);
+        let now = totals.bytes(Direction::Down);
         if now == last {
-            break;
+            return stalled;
         }
         last = now;
     }
-    let mut worst = Duration::ZERO;
-    for _ in 0..50 {
-        let began = Instant::now();
-        let mut stream = dialer.dial(&endpoint, &target("desktop"), SOON).await.unwrap();
-        stream.write_all(b"healthy").await.unwrap();
-        let mut back = [0; 7];
-        stream.read_exact(&mut back).await.unwrap();
-        worst = worst.max(began.elapsed());
+}
+
+async fn request(dialer: &Dialer, endpoint: &Endpoint) -> Duration {
+    let began = Instant::now();
+    let mut stream = dialer.dial(endpoint, &target("desktop"), SOON).await.unwrap();
+    stream.write_all(b"healthy").await.unwrap();
+    stream.read_exact(&mut [0; 7]).await.unwrap();
+    began.elapsed()
+}
+
+async fn download(dialer: &Dialer, endpoint: &Endpoint) -> Duration {
+    let mut stream = dialer.dial(endpoint, &target("agent"), SOON).await.unwrap();
+    let began = Instant::now();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut total = 0;
+    while total < DOWNLOAD {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert_ne!(read, 0, "{total} bytes are not all");
+        total += read;
     }
+    began.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
+    let fleet = Fleet::start().await;
+    let endpoint = busy_wolf(&fleet).await;
+    let mut stalled = stalled(&fleet, &endpoint, 200).await;
+    let dialer = fleet.dialer();
+    let mut took = Vec::new();
+    for _ in 0..51 {
+        took.push(request(&dialer, &endpoint).await);
+    }
+    took.sort_unstable();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
     assert!(
-        worst < Duration::from_secs(2),
-        "a healthy request took {worst:?} beside stalled readers"
+        median < Duration::from_millis(50) && worst < Duration::from_secs(2),
+        "beside stalled readers a healthy request took {median:?}, and {worst:?} at the worst"
     );
-    let beside = best_download().await;
-    assert!(beside < 2 * alone, "a healthy download took {beside:?}, and {alone:?} alone");
     // And the stalled ones go on as soon as they are read.
     let mut some = vec![0; 4 << 20];
     tokio::time::timeout(SOON, stalled[0].read_exact(&mut some)).await.expect("goes on").unwrap();
     drop(stalled);
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+}
+
+/// In turns, and the best of each: what the machine does beside takes from any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_stalled_readers_leave_a_healthy_download_half_its_speed() {
+    let fleet = Fleet::start().await;
+    let endpoint = busy_wolf(&fleet).await;
+    let dialer = fleet.dialer();
+    let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+    for _ in 0..2 {
+        for _ in 0..4 {
+            alone = alone.min(download(&dialer, &endpoint).await);
+        }
+        let stalled = stalled(&fleet, &endpoint, 200).await;
+        for _ in 0..4 {
+            beside = beside.min(download(&dialer, &endpoint).await);
+        }
+        drop(stalled);
+        fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    }
+    assert!(beside < 2 * alone, "a healthy download took {beside:?}, and {alone:?} alone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

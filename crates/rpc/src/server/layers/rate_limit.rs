@@ -12,10 +12,10 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use http::{Request, header};
 use tonic::body::Body;
-use wolfpack_types::{Principal, Reason};
+use wolfpack_types::Principal;
 
-use crate::error::busy;
 use crate::request::Caller;
+use crate::server::address_rate::{AddressRate, too_many};
 use crate::server::body::refuse;
 use crate::server::profile;
 use crate::server::shared::{Peer, Shared, route};
@@ -33,7 +33,7 @@ const PER_ADDRESS: u32 = 8;
 /// Token buckets by caller.
 pub(crate) struct Limiter {
     buckets: DefaultKeyedRateLimiter<Key>,
-    addresses: DefaultKeyedRateLimiter<Option<IpAddr>>,
+    addresses: AddressRate,
     // Its keys are this process's secret: which bearers share a bucket cannot
     // be worked out, and a bucket tells nothing of its bearers.
     hasher: RandomState,
@@ -51,13 +51,14 @@ enum Key {
 impl Limiter {
     pub(crate) fn new(limit: profile::RateLimit) -> Self {
         let at_least_one = |n: u32| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN);
-        let quota = |times: u32| {
-            Quota::per_second(at_least_one(limit.per_second.saturating_mul(times)))
-                .allow_burst(at_least_one(limit.burst.saturating_mul(times)))
-        };
+        let quota = Quota::per_second(at_least_one(limit.per_second))
+            .allow_burst(at_least_one(limit.burst));
         Self {
-            buckets: DefaultKeyedRateLimiter::keyed(quota(1)),
-            addresses: DefaultKeyedRateLimiter::keyed(quota(PER_ADDRESS)),
+            buckets: DefaultKeyedRateLimiter::keyed(quota),
+            addresses: AddressRate::new(profile::RateLimit {
+                per_second: limit.per_second.saturating_mul(PER_ADDRESS),
+                burst: limit.burst.saturating_mul(PER_ADDRESS),
+            }),
             hasher: RandomState::new(),
             clock: DefaultClock::default(),
         }
@@ -67,8 +68,7 @@ impl Limiter {
     pub(crate) fn sweep(&self) {
         self.buckets.retain_recent();
         self.buckets.shrink_to_fit();
-        self.addresses.retain_recent();
-        self.addresses.shrink_to_fit();
+        self.addresses.sweep();
     }
 
     /// Takes one call from a caller's bucket, then from its address's: who has
@@ -78,7 +78,7 @@ impl Limiter {
         let now = self.clock.now();
         self.buckets.check_key(key).map_err(|not_until| not_until.wait_time_from(now))?;
         let Key::Stranger(address, _) = key else { return Ok(()) };
-        self.addresses.check_key(address).map_err(|not_until| not_until.wait_time_from(now))
+        self.addresses.take(*address)
     }
 
     fn key(&self, request: &Request<Body>) -> Option<Key> {
@@ -107,11 +107,7 @@ impl Handle for RateLimit {
         let Some(key) = limiter.key(&request) else { return self.next.handle(request) };
         match limiter.take(&key) {
             Ok(()) => self.next.handle(request),
-            Err(wait) => {
-                let fault =
-                    busy(Reason::RateLimited, "too many calls in a short time; slow down", wait);
-                Box::pin(async move { refuse(&route, fault) })
-            }
+            Err(wait) => Box::pin(async move { refuse(&route, too_many(wait)) }),
         }
     }
 }
