@@ -77,9 +77,7 @@ impl Connection {
         };
         // Boxed, so that a connection takes the room of what it speaks, and no more.
         let ended = match (protocol, &self.profile.budget) {
-            (Protocol::Http2, Some(budget)) => {
-                Box::pin(self.data(io, peer, &limits, budget)).await
-            }
+            (Protocol::Http2, Some(budget)) => Box::pin(self.data(io, peer, &limits, budget)).await,
             (Protocol::Http2, None) => Box::pin(self.http2(io, peer, &limits)).await,
             (Protocol::Other, _) if self.profile.http1 => {
                 Box::pin(self.http1(io, peer, &limits)).await

@@ -24,7 +24,7 @@ thread_local! {
 pub(super) fn take() -> BytesMut {
     BLOCKS.with_borrow_mut(|blocks| {
         let free = blocks.iter_mut().rposition(|block| block.try_reclaim(BLOCK));
-        free.map(|at| blocks.remove(at)).unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
+        free.map_or_else(|| BytesMut::with_capacity(BLOCK), |at| blocks.remove(at))
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wolfpack_runtime::rarely::unless;
@@ -15,9 +15,6 @@ use super::audit::Visitor;
 use super::book::{Exposure, Exposures};
 use crate::connect::{Counting, Dialing, Head, Opened, link};
 use crate::state::Counted;
-
-/// A client that is quiet for this long is asked whether it is there.
-const QUIET: Duration = Duration::from_secs(30);
 
 /// A place among the connections of an exposure; given back when it is dropped.
 pub(super) struct Slot(Arc<AtomicU32>);
@@ -53,10 +50,6 @@ pub(super) async fn run(
     slot: Slot,
 ) {
     let visitor = Visitor::new(exposure.clone(), client);
-    wolfpack_rpc::server::tune(&socket);
-    // A client that lost its power says nothing, and its place would be taken.
-    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
-    let _ = SockRef::from(&socket).set_tcp_keepalive(&probes);
     let counting = Counting::of(&book.metrics);
     let opened = tokio::select! {
         opened = dial(&book, &exposure, &mut socket) => opened,
