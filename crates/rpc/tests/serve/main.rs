@@ -7,6 +7,7 @@ mod authority;
 mod calls;
 mod certificates;
 mod crowd;
+mod data_plane;
 mod deadlines;
 mod drain;
 mod hostile;

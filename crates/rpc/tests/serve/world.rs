@@ -16,8 +16,8 @@ use wolfpack_proto::registry::v1::wolf_service_server::{WolfService, WolfService
 use wolfpack_proto::registry::v1::*;
 use wolfpack_rpc::server::Server;
 use wolfpack_rpc::{
-    Allow, Authority, HealthHandle, ListenConfig, PeerConfig, PolicyRow, Profile, RpcChannel,
-    RpcKind, checked, to_status,
+    Allow, Authority, ByteBudget, HealthHandle, ListenConfig, PeerConfig, PolicyRow, Profile,
+    RpcChannel, RpcKind, checked, to_status,
 };
 use wolfpack_runtime::{BoxError, Context};
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
@@ -243,6 +243,10 @@ impl World {
     ) -> Self {
         let mut profile = Profile::internal();
         change(&mut profile);
+        profile.budget = crate::data_plane::is_meant().then(|| {
+            // No budget of the world's own is smaller than the window it asked for.
+            ByteBudget::new(1 << 30, profile.stream_window)
+        });
         let listener = listen.bind().await.unwrap();
         let address = listener.local_addr();
         let probe = wolves.probe.clone();
@@ -259,12 +263,12 @@ impl World {
 
     /// A channel without a credential.
     pub(crate) fn channel(&self) -> RpcChannel {
-        RpcChannel::to_service(
-            &PeerConfig::at(format!("http://{}", self.address)),
-            "registry",
-            None,
-        )
-        .unwrap()
+        let peer = PeerConfig::at(format!("http://{}", self.address));
+        if crate::data_plane::is_meant() {
+            return RpcChannel::for_tunnel(&peer, "registry", None, &ByteBudget::default())
+                .unwrap();
+        }
+        RpcChannel::to_service(&peer, "registry", None).unwrap()
     }
 
     /// A client with a developer's key.

@@ -1,8 +1,11 @@
 //! The first bytes of a connection, which travel with the dial.
 
 use std::future::pending;
+use std::io;
 
 use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use wolfpack_tunnel::protocol::MAX_EARLY_DATA;
@@ -32,6 +35,23 @@ impl<'a> Head<'a> {
     /// What there is so far.
     pub(crate) fn bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.bytes)
+    }
+
+    /// Takes what has come already, without waiting: most clients speak at once,
+    /// and then their first bytes travel in the message that opens the connection.
+    ///
+    /// # Errors
+    /// `CANCELLED` when the socket broke.
+    pub(crate) fn present(&mut self) -> Result<(), Fault> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let mut piece = [0; READ];
+        // Past tokio, which takes a fresh socket for one that has nothing.
+        match rustix::net::recv(&**socket, &mut piece[..], RecvFlags::DONTWAIT) {
+            Ok((length, _)) => self.bytes.extend_from_slice(&piece[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(left(error.into())),
+        }
+        Ok(())
     }
 
     /// Waits until the caller's socket breaks, and keeps what comes meanwhile.
@@ -70,9 +90,11 @@ impl<'a> Head<'a> {
                 self.bytes.extend_from_slice(&piece);
                 Ok(&self.bytes[present..])
             }
-            Err(error) => {
-                Err(Fault::new(Reason::Cancelled, "the caller went away").caused_by(error))
-            }
+            Err(error) => Err(left(error)),
         }
     }
+}
+
+fn left(error: io::Error) -> Fault {
+    Fault::new(Reason::Cancelled, "the caller went away").caused_by(error)
 }

@@ -107,6 +107,7 @@ async fn dial(
         traceparent: String::new(),
     };
     let mut head = Head::of(socket);
+    head.present()?;
     let opened = dialing.run(&mut head).await?;
     let early = head.bytes().len();
     Ok(Reached { id: dialing.connection_id, counted, opened, early })

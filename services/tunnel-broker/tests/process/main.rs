@@ -8,6 +8,7 @@ mod broker;
 mod files;
 mod growth;
 mod killed;
+mod readers;
 mod self_view;
 mod starved;
 mod stopped;

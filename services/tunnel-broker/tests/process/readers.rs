@@ -1,0 +1,74 @@
+//! Readers who stop: what they pin is bounded for all of them together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use wolfpack_tunnel::splice::Direction;
+use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureSpec};
+use wolfpack_types::{Endpoint, ExposureId, WolfId};
+
+use crate::self_view::{alone, resident_mib};
+use crate::support::{Fleet, Tcp, attached, talker, target};
+
+const READERS: usize = 1000;
+const BUDGET_MIB: usize = 128;
+/// Within a budget of 128 MiB, 682 connections have 64 KiB each at the end, and
+/// each of the rest pins as much more.
+const BEYOND_MIB: usize = (READERS - 682) / 16;
+/// At the agent: a block of 64 KiB that is being sent, and what waits behind it.
+const SENDING_MIB: usize = READERS * 128 / 1024;
+/// The targets are in this process, too, each with 64 KiB to send.
+const TARGETS_MIB: usize = READERS / 16;
+/// The tasks of both ends, and the allocator's own.
+const REST_MIB: usize = 64;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_who_read_nothing_stay_within_the_budget() {
+    let _alone = alone().await;
+    let fleet = Fleet::with(|config| {
+        config.limits.byte_budget = (BUDGET_MIB << 20) as u64;
+    })
+    .await;
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("port", Arc::new(Tcp(talker().await)));
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    let exposure = ExposureSpec {
+        id: ExposureId::new(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        endpoint: Endpoint::Wolf(wolf),
+        target: target("port"),
+        limits: ExposureLimits { max_connections: 2000, ..ExposureLimits::default() },
+        origin: None,
+    };
+    let front = fleet.running.exposures.open(exposure).unwrap().address;
+    let before = resident_mib();
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        readers.push(TcpStream::connect(front).await.unwrap());
+        // One after the other, as many at once only wait for each other.
+        tokio::time::sleep(Duration::from_millis(3)).await;
+    }
+    let totals = &fleet.running.broker.totals;
+    let (mut last, mut most) = (0, 0);
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        most = most.max(resident_mib());
+        let now = totals.bytes(Direction::Down);
+        if now == last && agent.connections() as usize == READERS {
+            break;
+        }
+        last = now;
+    }
+    assert_eq!(fleet.running.broker.budget.held(), READERS);
+    let bound = BUDGET_MIB + BEYOND_MIB + SENDING_MIB + TARGETS_MIB + REST_MIB;
+    let pinned = most.saturating_sub(before);
+    assert!(pinned <= bound, "{pinned} MiB are pinned, and {bound} were promised");
+    // A window of 1 MiB each would have been more than twice as much.
+    assert_eq!(fleet.running.broker.budget.window(), 64 * 1024);
+    drop(readers);
+    fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    assert_eq!(fleet.running.broker.budget.held(), 0);
+}
