@@ -18,8 +18,8 @@ const CAPACITY: u64 = 100_000;
 /// revocations.
 #[derive(Debug)]
 pub struct TokenVerifier {
-    // By BLAKE3 of the token, keyed by the key it is verified with, so that no token lies in memory longer than
-    // its request.
+    // By BLAKE3 of the token, keyed by the key it is verified with, so that no
+    // token lies in memory longer than its request.
     verified: Cache<[u8; 32], (Principal, u64)>,
 }
 

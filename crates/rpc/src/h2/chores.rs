@@ -59,14 +59,9 @@ impl Chores {
         });
     }
 
-    /// What there is to do now. `set` tells the peer of another window; it refuses
-    /// while the change before is not acknowledged, and the acknowledgement makes
-    /// the connection ask again.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        set: impl FnOnce(u32) -> Result<(), h2::Error>,
-    ) -> Poll<Duty> {
+    /// What there is to do now, but for a change of windows, which is
+    /// [`Chores::tell`]'s.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duty> {
         while let Poll::Ready(chore) = self.rare.poll(cx) {
             match chore {
                 Chore::Dead => return Poll::Ready(Duty::End),
@@ -77,12 +72,19 @@ impl Chores {
                 }
             }
         }
-        if let Some(window) = self.due
-            && set(window).is_ok()
-        {
+        Poll::Pending
+    }
+
+    /// Tells the peer of other windows by `set`, which refuses while the change
+    /// before is not acknowledged. To be called after the connection was polled,
+    /// which is when an acknowledgement is seen; true when it is to be polled again,
+    /// to send what was set.
+    pub(super) fn tell(&mut self, set: impl FnOnce(u32) -> Result<(), h2::Error>) -> bool {
+        let told = self.due.is_some_and(|window| set(window).is_ok());
+        if told {
             self.due = None;
         }
-        Poll::Pending
+        told
     }
 
     fn follow(&self, window: u32) {

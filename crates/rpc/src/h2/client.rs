@@ -1,5 +1,6 @@
 //! A connection that we open streams on, and open again when it is lost.
 
+use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -59,9 +60,21 @@ struct Live {
 }
 
 /// Why there is no connection; the same for all who waited.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-struct Failure(#[source] Arc<dyn std::error::Error + Send + Sync>);
+#[derive(Debug, Clone)]
+struct Failure(Arc<dyn Error + Send + Sync>);
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for Failure {
+    /// The failure itself, so that whoever looks for its kind finds it.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
 
 impl Client {
     /// A client of the peer that `connect` reaches, whose requests say that they
@@ -160,6 +173,9 @@ impl Client {
                         let begun = begin(io, &settings, &budget, &dispatch).await;
                         begun.map_err(|error| Failure(Arc::new(error)))
                     };
+                    // In a task, or one that nobody waits for any more would stop half way.
+                    let attempt = spawn_as(&self.0.dispatch, attempt)
+                        .map(|ended| ended.unwrap_or_else(|error| Err(Failure(Arc::new(error)))));
                     (current.insert(attempt.boxed().shared()).clone(), true)
                 }
             }
@@ -197,10 +213,17 @@ async fn begin(
         let _mark = mark;
         let end = std::future::poll_fn(|cx| {
             // It is told nothing but that the peer is dead.
-            if chores.poll(cx, |window| connection.set_initial_window_size(window)).is_ready() {
+            if chores.poll(cx).is_ready() {
                 return Poll::Ready(None);
             }
-            Pin::new(&mut connection).poll(cx).map(Some)
+            loop {
+                if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                if !chores.tell(|window| connection.set_initial_window_size(window)) {
+                    return Poll::Pending;
+                }
+            }
         });
         match end.await {
             None => {

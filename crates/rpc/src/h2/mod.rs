@@ -45,3 +45,6 @@ pub(crate) struct Settings {
     /// How long its answer may take.
     pub(crate) keepalive_timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

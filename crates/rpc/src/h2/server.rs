@@ -55,9 +55,7 @@ where
     let mut chores = Chores::new(heard, connection.ping_pong(), settings, budget, window);
     chores.leave_after(leave);
     std::future::poll_fn(|cx| {
-        while let Poll::Ready(duty) =
-            chores.poll(cx, |window| connection.set_initial_window_size(window))
-        {
+        while let Poll::Ready(duty) = chores.poll(cx) {
             match duty {
                 Duty::End => return Poll::Ready(Err(h2::Reason::NO_ERROR.into())),
                 Duty::Leave => connection.graceful_shutdown(),
@@ -65,7 +63,11 @@ where
         }
         loop {
             match connection.poll_accept(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    if !chores.tell(|window| connection.set_initial_window_size(window)) {
+                        return Poll::Pending;
+                    }
+                }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(Some(Ok((request, respond)))) => {

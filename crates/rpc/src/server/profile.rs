@@ -30,7 +30,7 @@ pub struct Profile {
     /// Bytes a stream may send ahead, where no budget says.
     pub stream_window: u32,
     /// What all streams of all listeners with the same one may send ahead; with
-    /// it the listener is of the data plane.
+    /// it the listener is of the data plane, and has no ingress.
     pub budget: Option<ByteBudget>,
     /// Bytes a connection may send ahead. One far above the stream's keeps a
     /// stalled reader from stopping the others.

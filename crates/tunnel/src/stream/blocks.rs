@@ -33,7 +33,9 @@ pub(super) fn put(mut block: BytesMut) {
     block.clear();
     BLOCKS.with_borrow_mut(|blocks| {
         if blocks.len() == KEPT {
-            blocks.remove(0);
+            // One that still waits for its frames, which may be those of a stopped reader.
+            let waits = blocks.iter_mut().position(|block| !block.try_reclaim(BLOCK));
+            blocks.remove(waits.unwrap_or(0));
         }
         blocks.push(block);
     });

@@ -16,6 +16,9 @@ use crate::protocol::encode::{HEADROOM, seal_data};
 /// up for a new one.
 const LEAST_ROOM: usize = 4 * 1024;
 
+/// A read below this is copied out: frames that wait must not hold a block each.
+const SMALL: usize = 1024;
+
 /// Reads a socket in chunks, each with room before it for its frame header.
 /// Holds no memory while the socket has nothing.
 pub(crate) struct SocketReader {
@@ -50,7 +53,14 @@ impl SocketReader {
             return read.map_ok(|_| None);
         };
         self.pause = length >= LARGE;
-        let frame = seal_data(block.split());
+        let frame = if length < SMALL {
+            let small = BytesMut::from(&block[..]);
+            block.clear();
+            small
+        } else {
+            block.split()
+        };
+        let frame = seal_data(frame);
         self.block = Some(block);
         Poll::Ready(Ok(Some(frame)))
     }

@@ -101,10 +101,13 @@ impl DialMethod {
         let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
         let held = (counted, permit);
         let early = head.bytes().len();
+        // The caller's stream is the second one that is received.
+        let ahead = self.broker.budget.hold();
         let link = link(&self.broker, &self.metrics, &session, held, early, move |end| {
             if let Some(connection) = connection {
                 connection.ended(end.fault.as_ref());
             }
+            drop(ahead);
         });
         let opened = DialResponse {
             frame: Some(dial_response::Frame::Opened(DialOpened {

@@ -54,9 +54,9 @@ pub struct Limits {
     /// Bytes that one connection may send ahead, each way; more where the way to
     /// the agents is long: at 40 ms a round trip 16 MiB are worth 400 MiB/s.
     pub stream_window: u32,
-    /// Bytes that all connections may send ahead together: the more there are,
-    /// the less each may, down to 64 KiB. Readers who stop pin that much and no
-    /// more.
+    /// Bytes of payload that all connections may send ahead together: the more
+    /// there are, the less each may, down to 64 KiB. That much is what readers who
+    /// stop can pin, and 64 KiB for each connection beyond some 5 a MiB.
     pub byte_budget: u64,
 }
 
