@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use wolfpack_tunnel::splice::Direction;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureSpec};
 use wolfpack_types::{Endpoint, ExposureId, WolfId};
@@ -26,6 +26,8 @@ const REST_MIB: usize = 64;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     let _alone = alone().await;
+    // Four for each reader, as both ends and the targets are in this process.
+    wolfpack_tunnel_broker::files::raise_limit();
     let fleet = Fleet::with(|config| {
         config.limits.byte_budget = (BUDGET_MIB << 20) as u64;
     })
@@ -35,6 +37,8 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     builder.dial_target("port", Arc::new(Tcp(talker().await)));
     let agent = builder.start(&fleet.context.supervisor);
     attached(&agent).await;
+    // The broker runs.
+    fleet.registry.followed().await;
     let exposure = ExposureSpec {
         id: ExposureId::new(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -47,14 +51,17 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     let before = resident_mib();
     let mut readers = Vec::new();
     for _ in 0..READERS {
-        readers.push(TcpStream::connect(front).await.unwrap());
+        let socket = TcpSocket::new_v4().unwrap();
+        // What the kernel holds is not what this is about.
+        socket.set_recv_buffer_size(4096).unwrap();
+        readers.push(socket.connect(front).await.unwrap());
         // One after the other, as many at once only wait for each other.
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
     let totals = &fleet.running.broker.totals;
     let (mut last, mut most) = (0, 0);
-    loop {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
         most = most.max(resident_mib());
         let now = totals.bytes(Direction::Down);
         if now == last && agent.connections() as usize == READERS {
