@@ -26,9 +26,12 @@ pub(super) enum Source {
 }
 
 enum Command {
-    Serve(Source),
+    /// With whether the stream is parked again afterwards.
+    Serve(Source, bool),
     Refuse(Bytes),
     Retire,
+    /// All ended well.
+    End,
 }
 
 #[derive(Default)]
@@ -38,9 +41,11 @@ struct Slot {
     /// not end well.
     settled: Option<Option<Bytes>>,
     waker: Option<Waker>,
+    /// Of the next connection, once the stream is parked again.
+    next: Option<CarryControl>,
 }
 
-/// Tells a body what to do; cheap to clone.
+/// Tells a body what to do, for one connection; cheap to clone.
 #[derive(Clone)]
 pub(super) struct CarryControl {
     slot: Arc<Mutex<Slot>>,
@@ -50,9 +55,30 @@ pub(super) struct CarryControl {
 }
 
 impl CarryControl {
+    fn new() -> Self {
+        Self {
+            slot: Arc::default(),
+            gone: CancellationToken::new(),
+            said: CancellationToken::new(),
+            over: CancellationToken::new(),
+        }
+    }
+
     /// The target was reached: say so and send what it gives.
     pub(super) fn serve(&self, source: Source) {
-        self.set(Command::Serve(source));
+        self.set(Command::Serve(source, false));
+    }
+
+    /// As [`CarryControl::serve`]; when all ended well the stream is parked
+    /// again. Only for whoever then reads what comes next: [`CarryControl::next`].
+    pub(super) fn serve_and_park(&self, source: Source) {
+        self.set(Command::Serve(source, true));
+    }
+
+    /// Once the body has [finished](CarryControl::finished): what steers it in its
+    /// next connection, if it was parked again.
+    pub(super) fn next(&self) -> Option<Self> {
+        self.slot.lock().next.take()
     }
 
     /// The target was not reached, or the connection is over: say why and end.
@@ -88,7 +114,8 @@ impl CarryControl {
         self.said.cancelled().await;
     }
 
-    /// Waits until the body has sent all it will, or was torn down.
+    /// Waits until the body has sent all it will of this connection, or was torn
+    /// down.
     pub(super) async fn finished(&self) {
         self.over.cancelled().await;
     }
@@ -118,18 +145,16 @@ enum State {
 pub(super) struct CarryRequestBody {
     state: State,
     control: CarryControl,
+    /// Park again after this connection.
+    again: bool,
 }
 
 impl CarryRequestBody {
     /// A body that begins with `park`, and what to steer it by.
     pub(super) fn new(park: Bytes) -> (Self, CarryControl) {
-        let control = CarryControl {
-            slot: Arc::default(),
-            gone: CancellationToken::new(),
-            said: CancellationToken::new(),
-            over: CancellationToken::new(),
-        };
-        (Self { state: State::First(park), control: control.clone() }, control)
+        let control = CarryControl::new();
+        let first = State::First(park);
+        (Self { state: first, control: control.clone(), again: false }, control)
     }
 
     /// The target has said all: the frame that says so.
@@ -137,6 +162,16 @@ impl CarryRequestBody {
         self.state = State::Tail;
         self.control.said.cancel();
         Frame::data(encode::FIN)
+    }
+
+    /// The connection ended well: the frame that parks the stream again.
+    fn park(&mut self) -> Frame<Bytes> {
+        self.state = State::Waiting;
+        let over = std::mem::replace(&mut self.control, CarryControl::new());
+        over.slot.lock().next = Some(self.control.clone());
+        over.said.cancel();
+        over.over.cancel();
+        Frame::data(encode::PARK_AGAIN)
     }
 }
 
@@ -161,7 +196,7 @@ impl Body for CarryRequestBody {
                 let command = slot.command.take().or_else(|| match this.state {
                     State::Tail => slot.settled.take().map(|fault| match fault {
                         Some(frame) => Command::Refuse(frame),
-                        None => Command::Retire,
+                        None => Command::End,
                     }),
                     _ => None,
                 });
@@ -173,15 +208,17 @@ impl Body for CarryRequestBody {
                 }
                 drop(slot);
                 match command {
-                    Some(Command::Serve(source)) => {
+                    Some(Command::Serve(source, again)) => {
                         this.state = State::Serving(source);
+                        this.again = again;
                         return Poll::Ready(Some(Ok(Frame::data(encode::OPENED))));
                     }
                     Some(Command::Refuse(frame)) => {
                         this.break_pipe();
                         this.state = State::Last(frame);
                     }
-                    Some(Command::Retire) => {
+                    Some(Command::End) if this.again => return Poll::Ready(Some(Ok(this.park()))),
+                    Some(Command::Retire | Command::End) => {
                         this.break_pipe();
                         this.state = State::Done;
                     }

@@ -3,6 +3,7 @@
 mod attach;
 mod carry;
 mod carry_body;
+mod connection;
 mod dials;
 mod exports;
 mod listener;

@@ -73,15 +73,26 @@ pub(super) enum SessionEnd {
 }
 
 impl Session {
-    /// Counts a stream as parked until the guard is dropped.
-    pub(super) fn count_parked(self: &Arc<Self>) -> ParkedCount {
+    /// A stream that was counted as parked when it was spawned, until the guard is
+    /// dropped.
+    pub(super) fn parked(self: &Arc<Self>) -> ParkedCount {
         ParkedCount(self.clone())
     }
 
-    /// A stream got work.
+    /// Counts a stream as parked that is so once more.
+    pub(super) fn park_again(self: &Arc<Self>) -> ParkedCount {
+        self.parked.fetch_add(1, Ordering::Relaxed);
+        self.parked()
+    }
+
+    /// A stream, which is not counted as parked any more, got work.
     pub(super) fn used(&self) {
-        self.pool.lock().used(clock::instant());
-        self.changed.notify_one();
+        let now = clock::instant();
+        let mut pool = self.pool.lock();
+        pool.used(now);
+        if self.parked.load(Ordering::Relaxed) < pool.wanted(now) {
+            self.changed.notify_one();
+        }
     }
 
     /// A stream landed where it should.
@@ -143,13 +154,13 @@ impl Session {
     }
 }
 
-/// A stream that is parked; counted before it was spawned.
+/// A stream that is parked.
 pub(super) struct ParkedCount(Arc<Session>);
 
 impl Drop for ParkedCount {
     fn drop(&mut self) {
+        // Whoever ends the stream or uses it tells the pool.
         self.0.parked.fetch_sub(1, Ordering::Relaxed);
-        self.0.changed.notify_one();
     }
 }
 

@@ -4,24 +4,33 @@ use bytes::Bytes;
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason};
 
-use super::carry::{left_early, to_end};
+use super::carry::Waiting;
 use super::carry_body::{CarryControl, Source};
+use super::connection::{is_end, left_early, to_end};
 use super::target::TargetStream;
 use crate::stream::{Incoming, PumpError, SocketReader, Taken, cut_off, pump, reset};
 
-/// Runs a connection to a socket: the body reads it, this task writes it.
+/// Runs a connection to a socket: the body reads it, this task writes it. Where
+/// the stream may be parked `again` and is, gives it back.
 pub(super) async fn serve(
     stream: TargetStream,
     early: Bytes,
     mut incoming: Incoming,
     control: &CarryControl,
-) {
+    again: bool,
+) -> Option<Waiting> {
     let TargetStream { reader, mut writer } = stream;
-    control.serve(Source::Socket(SocketReader::new(reader)));
+    let source = Source::Socket(SocketReader::new(reader));
+    if again {
+        control.serve_and_park(source);
+    } else {
+        control.serve(source);
+    }
     let result = tokio::select! {
         result = pump(&mut writer, early, &mut incoming, |_| None) => result,
-        () = control.gone().cancelled() => return,
+        () = control.gone().cancelled() => return None,
     };
+    let whole = matches!(result, Ok(Taken::All));
     match result {
         Ok(Taken::All) => control.settle(Ok(())),
         // It may still have something to say, and the body tells when it has.
@@ -29,8 +38,22 @@ pub(super) async fn serve(
         Err(error) => control.refuse(&fault_of(error)),
     }
     drop(writer);
+    if again && whole {
+        tokio::select! {
+            biased;
+            () = control.finished() => if let Some(control) = control.next() {
+                // What comes now belongs to the next connection.
+                return Some(Waiting { incoming, control });
+            },
+            item = incoming.next() => if is_end(&item) {
+                control.finished().await;
+                return None;
+            },
+        }
+    }
     to_end(incoming).await;
     control.finished().await;
+    None
 }
 
 fn fault_of(error: PumpError) -> Fault {

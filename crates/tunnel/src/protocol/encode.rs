@@ -15,6 +15,9 @@ pub const FIN: Bytes = Bytes::from_static(&[0, 0, 0, 0, 2, 0x1a, 0]);
 /// The frame of `CarryRequest.opened`.
 pub const OPENED: Bytes = Bytes::from_static(&[0, 0, 0, 0, 2, 0x22, 0]);
 
+/// The frame of `CarryRequest.park` that parks a stream again.
+pub const PARK_AGAIN: Bytes = Bytes::from_static(&[0, 0, 0, 0, 2, 0x0a, 0]);
+
 /// Makes the frame of `data` in place: `buffer` is [`HEADROOM`] bytes of any
 /// content and then the bytes of the connection, which are not copied.
 ///
@@ -79,7 +82,7 @@ fn write_data_header(header: &mut [u8; HEADROOM], payload: usize) -> usize {
 mod tests {
     use super::*;
     use wolfpack_proto::tunnel::v1::{
-        CarryRequest, CarryResponse, DialRequest, DialResponse, Fin, Opened, carry_request,
+        CarryRequest, CarryResponse, DialRequest, DialResponse, Fin, Opened, Park, carry_request,
         carry_response, dial_request, dial_response,
     };
 
@@ -109,5 +112,7 @@ mod tests {
         assert_eq!(FIN, message(&fin));
         let opened = CarryRequest { frame: Some(carry_request::Frame::Opened(Opened {})) };
         assert_eq!(OPENED, message(&opened));
+        let park = CarryRequest { frame: Some(carry_request::Frame::Park(Park::default())) };
+        assert_eq!(PARK_AGAIN, message(&park));
     }
 }

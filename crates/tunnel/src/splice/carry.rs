@@ -1,9 +1,10 @@
-//! A Carry stream at the broker: parked, then opened, then relayed.
+//! A Carry stream at the broker: parked, then opened, then relayed, and where
+//! that ended well parked again.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -17,6 +18,7 @@ use wolfpack_proto::tunnel::v1::{
 use wolfpack_rpc::StreamCut;
 use wolfpack_types::{Fault, Reason};
 
+use super::again::Again;
 use super::link::{Carrier, Direction, Link};
 use super::relay::RelayBody;
 use super::socket;
@@ -33,7 +35,7 @@ enum Work {
 }
 
 #[derive(Default)]
-struct Slot {
+pub(super) struct Slot {
     /// Frames to send before anything else.
     early: VecDeque<Bytes>,
     work: Option<Work>,
@@ -77,27 +79,33 @@ impl Body for CarryBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Some(relay) = &mut this.relay {
-            return Pin::new(relay).poll_frame(cx);
-        }
-        if this.done {
-            return Poll::Ready(None);
-        }
-        let mut slot = this.slot.lock();
-        if let Some(frame) = slot.early.pop_front() {
-            return Poll::Ready(Some(Ok(Frame::data(frame))));
-        }
-        let Some(work) = slot.work.take() else {
-            slot.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        drop(slot);
-        match work {
-            Work::Relay(relay) => Pin::new(this.relay.insert(relay)).poll_frame(cx),
-            Work::End(fault) => {
-                this.done = true;
-                let trailers = fault.map_or_else(ok_trailers, fault_trailers);
-                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+        loop {
+            if let Some(relay) = &mut this.relay {
+                let frame = ready!(Pin::new(&mut *relay).poll_frame(cx));
+                if frame.is_some() || !relay.is_handed_back() {
+                    return Poll::Ready(frame);
+                }
+                this.relay = None;
+            }
+            if this.done {
+                return Poll::Ready(None);
+            }
+            let mut slot = this.slot.lock();
+            if let Some(frame) = slot.early.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            let Some(work) = slot.work.take() else {
+                slot.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            drop(slot);
+            match work {
+                Work::Relay(relay) => this.relay = Some(relay),
+                Work::End(fault) => {
+                    this.done = true;
+                    let trailers = fault.map_or_else(ok_trailers, fault_trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
             }
         }
     }
@@ -168,6 +176,15 @@ impl CarryStream {
         Ok((Self { slot: Some(slot), incoming, cut, opened: false }, body, park))
     }
 
+    /// One that its agent has parked again.
+    pub(super) fn parked(
+        slot: Arc<Mutex<Slot>>,
+        incoming: Incoming,
+        cut: Option<StreamCut>,
+    ) -> Self {
+        Self { slot: Some(slot), incoming: Some(incoming), cut, opened: false }
+    }
+
     /// Counts later bytes of the stream as life of its agent.
     pub fn set_life(&mut self, life: LifeMark) {
         if let Some(incoming) = &mut self.incoming {
@@ -210,7 +227,7 @@ impl CarryStream {
             Ok(Item::Message(bytes)) => match late_message(bytes) {
                 Late::Opened => CarryAnswer::Opened,
                 Late::Reset(frame) => CarryAnswer::Refused(reasons::from_reset(&frame)),
-                Late::Fin | Late::Data(_) | Late::Other => {
+                Late::Fin | Late::Data(_) | Late::Park | Late::Other => {
                     CarryAnswer::Refused(reset("the agent answered with another frame than opened"))
                 }
             },
@@ -224,11 +241,20 @@ impl CarryStream {
 
     /// Splices the stream with a caller: the agent is given what `caller`
     /// sends, and the body that is returned gives the caller what the agent
-    /// sends, after `first`.
+    /// sends, after `first`. Where `park` is given, which [`Open`] must have told
+    /// the agent, it gets the stream if the agent parks it again.
     #[must_use]
-    pub fn splice(mut self, link: Link, caller: CallerStream, first: Bytes) -> Option<RelayBody> {
+    pub fn splice(
+        mut self,
+        link: Link,
+        caller: CallerStream,
+        first: Bytes,
+        park: Option<super::Park>,
+    ) -> Option<RelayBody> {
         let (slot, incoming) = (self.slot.take()?, self.incoming.take()?);
+        let again = park.map(|park| Again::new(slot.clone(), park));
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
+        let down = down.parks_again(again);
         link.carried_by(Carrier { source: down.source(), response: self.cut.take() });
         Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
         Some(down)
@@ -238,14 +264,15 @@ impl CarryStream {
     /// what the socket gives from now on; the future writes to it what the agent
     /// sends, and ends with the connection: by an abort of the link, too. A
     /// connection that breaks is a reset of the socket. Dropping the future takes
-    /// the connection back.
-    pub async fn splice_socket(mut self, link: Link, socket: TcpStream) {
+    /// the connection back. `park` as in [`CarryStream::splice`].
+    pub async fn splice_socket(mut self, link: Link, socket: TcpStream, park: Option<super::Park>) {
         let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
+        let again = park.map(|park| Again::new(slot.clone(), park));
         let (reader, writer) = socket.into_split();
         link.carried_by(Carrier { source: Weak::new(), response: self.cut.take() });
         let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader)));
         Slot::set(&slot, Work::Relay(up));
-        socket::write(link, writer, incoming).await;
+        socket::write(link, writer, incoming, again).await;
     }
 
     /// Ends the stream with a fault instead of a plain retirement.

@@ -135,6 +135,8 @@ struct State {
     carrier: Option<Carrier>,
     /// Since when the caller is gone and the agent is not done.
     lingers: Option<Instant>,
+    /// All ended well, and the agent's stream is no longer the connection's.
+    handed_back: bool,
 }
 
 impl std::fmt::Debug for Link {
@@ -176,9 +178,12 @@ impl Link {
 
     /// Ends the connection: the caller gets `fault` once it has read what came
     /// before, the agent a reset at once, whether it reads or not. The first
-    /// fault stays.
+    /// fault stays; one that comes after all has ended well is none.
     pub fn abort(&self, fault: Fault) {
         let mut state = self.shared.state.lock();
+        if state.handed_back {
+            return;
+        }
         state.fault.get_or_insert(fault);
         let wakers = std::mem::take(&mut state.wakers);
         let carrier = state.carrier.take();
@@ -199,6 +204,24 @@ impl Link {
         drop(state);
         // It ended in between.
         carrier.cut();
+    }
+
+    /// All has ended well, and the agent has parked its stream again: it is the
+    /// connection's no more. `None` when it was aborted in between, or its caller
+    /// has left.
+    pub(crate) fn hand_back(&self) -> Option<Carrier> {
+        let mut state = self.shared.state.lock();
+        if state.fault.is_some() {
+            return None;
+        }
+        let carrier = state.carrier.take()?;
+        state.handed_back = true;
+        Some(carrier)
+    }
+
+    /// Whether the agent's stream is another connection's, or nobody's.
+    pub(crate) fn is_handed_back(&self) -> bool {
+        self.shared.state.lock().handed_back
     }
 
     /// The caller has left, or has all. Unless the agent had finished, and what

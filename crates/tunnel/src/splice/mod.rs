@@ -2,12 +2,14 @@
 //! There is no task and no queue between them; each is polled by the stream it
 //! answers, and passes frames on as they came.
 
+mod again;
 mod carry;
 mod link;
 mod relay;
 mod socket;
 mod throttle;
 
+pub use again::Park;
 pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
 pub use link::{Direction, Link, LinkEnd, Totals, WeakLink};
 pub use relay::RelayBody;

@@ -11,6 +11,7 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use wolfpack_types::{Fault, Reason};
 
+use super::again::Again;
 use super::link::{Direction, Link};
 use crate::grpc::{cancelled, fault_trailers, ok_trailers};
 use crate::protocol::encode;
@@ -37,10 +38,16 @@ enum Source {
 /// comes after the `fin` too: the caller is told why, after all that came
 /// before; the agent's stream is reset, as what it does not read would stand
 /// before any word.
+///
+/// Where the agent parks its stream again, in place of the end of its request, it
+/// is given back, and the direction to the agent ends without a word: the stream
+/// goes on.
 pub struct RelayBody {
     link: Link,
     direction: Direction,
     source: Source,
+    /// For the agent's direction, where the stream may be parked again.
+    again: Option<Again>,
     first: Option<Bytes>,
     state: State,
     pause: bool,
@@ -55,6 +62,8 @@ enum State {
     Tail,
     /// As `Tail`, and the sender has ended its stream.
     Ended,
+    /// As `Tail`, and the agent has parked its stream again.
+    Parked,
     Done,
 }
 
@@ -75,6 +84,7 @@ impl RelayBody {
             link,
             direction,
             source: Source::Stream(Arc::new(Mutex::new(Some(source)))),
+            again: None,
             first,
             state: State::Copying,
             pause: false,
@@ -88,11 +98,23 @@ impl RelayBody {
             link,
             direction: Direction::Up,
             source: Source::Socket(socket),
+            again: None,
             first: None,
             state: State::Copying,
             pause: false,
             wait: None,
         }
+    }
+
+    /// The agent's stream may be parked again when all has ended well.
+    pub(crate) fn parks_again(mut self, again: Option<Again>) -> Self {
+        self.again = again;
+        self
+    }
+
+    /// Whether its stream goes on without it.
+    pub(crate) fn is_handed_back(&self) -> bool {
+        self.state == State::Done && self.direction == Direction::Up && self.link.is_handed_back()
     }
 
     /// What it reads, for whoever may have to take it away.
@@ -130,7 +152,7 @@ impl RelayBody {
                 Late::Reset(frame) if self.direction == Direction::Down => {
                     Step::Fail(reasons::from_reset(&frame))
                 }
-                Late::Reset(_) | Late::Opened | Late::Other => {
+                Late::Reset(_) | Late::Opened | Late::Park | Late::Other => {
                     Step::Fail(reset("a frame came that does not belong here; dial again"))
                 }
             },
@@ -151,16 +173,34 @@ impl RelayBody {
         if self.state == State::Tail
             && let Source::Stream(source) = &self.source
             && let Some(source) = source.lock().as_mut()
-            && let Poll::Ready(result) = poll_tail(source, cx)
+            && let Poll::Ready(tail) = poll_tail(source, self.again.is_some(), cx)
         {
-            result?;
-            self.state = State::Ended;
+            self.state = match tail? {
+                Tail::Ended => State::Ended,
+                Tail::Parked => State::Parked,
+            };
         }
         let up = self.link.way(Direction::Up);
         if !up.finished && up.over {
             return Poll::Ready(Err(reset("the agent left before it took all that was sent")));
         }
-        if up.finished && self.state == State::Ended { Poll::Ready(Ok(())) } else { Poll::Pending }
+        match self.state {
+            State::Parked if !up.finished => Poll::Ready(Err(parked_early())),
+            State::Parked => {
+                self.give_back();
+                Poll::Ready(Ok(()))
+            }
+            State::Ended if up.finished => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn give_back(&mut self) {
+        let Source::Stream(source) = &self.source else { return };
+        let incoming = source.lock().take();
+        if let (Some(again), Some(incoming)) = (self.again.take(), incoming) {
+            again.give(&self.link, incoming);
+        }
     }
 
     /// The end of the caller's direction: that of the other body, so that no
@@ -174,32 +214,52 @@ impl RelayBody {
         }
     }
 
-    fn end(&mut self, result: Result<(), Fault>) -> Result<Frame<Bytes>, Status> {
+    /// The last frame, or none where the stream goes on.
+    fn end(&mut self, result: Result<(), Fault>) -> Option<Result<Frame<Bytes>, Status>> {
         self.state = State::Done;
         self.link.over(self.direction);
         match result {
-            Ok(()) => Ok(Frame::trailers(ok_trailers())),
+            Ok(()) if self.is_handed_back() => None,
+            Ok(()) => Some(Ok(Frame::trailers(ok_trailers()))),
             Err(fault) if self.direction == Direction::Down => {
-                Ok(Frame::trailers(fault_trailers(fault)))
+                Some(Ok(Frame::trailers(fault_trailers(fault))))
             }
-            Err(_) => Err(cancelled()),
+            Err(_) => Some(Err(cancelled())),
         }
     }
 }
 
-/// What comes of the agent after its `fin`: nothing but the end of its request,
-/// or why it does not come to that.
-pub(super) fn poll_tail(source: &mut Incoming, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+/// What comes of the agent after its `fin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// The end of its request.
+    Ended,
+    /// Its stream is parked again.
+    Parked,
+}
+
+/// What comes of the agent after its `fin`, or why it does not come to that.
+pub(super) fn poll_tail(
+    source: &mut Incoming,
+    may_park: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Tail, Fault>> {
     let result = match ready!(source.poll_next(cx)) {
-        Ok(Item::End(_)) => Ok(()),
+        Ok(Item::End(_)) => Ok(Tail::Ended),
         Ok(Item::Message(bytes)) => match late_message(bytes) {
             Late::Reset(frame) => Err(reasons::from_reset(&frame)),
+            Late::Park if may_park => Ok(Tail::Parked),
             _ => Err(reset("a frame came after the fin; dial again")),
         },
         Ok(Item::Data(_)) => Err(reset("data came after the fin; dial again")),
         Err(error) => Err(broken(error)),
     };
     Poll::Ready(result)
+}
+
+/// An agent parked its stream before the caller had finished.
+pub(super) fn parked_early() -> Fault {
+    reset("the agent parked its stream before it had all that was sent; dial again")
 }
 
 /// What it is to an agent that nobody waits for its answer any more.
@@ -231,7 +291,7 @@ impl Body for RelayBody {
             return Poll::Ready(None);
         }
         if let Some(fault) = this.link.watch(this.direction, cx) {
-            return Poll::Ready(Some(this.end(Err(fault))));
+            return Poll::Ready(this.end(Err(fault)));
         }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
@@ -248,7 +308,7 @@ impl Body for RelayBody {
             if let Err(fault) = &result {
                 this.link.abort(fault.clone());
             }
-            return Poll::Ready(Some(this.end(result)));
+            return Poll::Ready(this.end(result));
         }
         if let Some(wait) = &mut this.wait {
             // Where the other direction is over only the source tells why.
@@ -273,13 +333,13 @@ impl Body for RelayBody {
             }
             Step::Fail(fault) => {
                 this.link.abort(fault.clone());
-                Poll::Ready(Some(this.end(Err(fault))))
+                Poll::Ready(this.end(Err(fault)))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.state == State::Done
+        self.state == State::Done && !self.is_handed_back()
     }
 }
 

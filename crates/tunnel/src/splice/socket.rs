@@ -6,8 +6,9 @@ use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 use wolfpack_types::Fault;
 
+use super::again::Again;
 use super::link::{Direction, Link};
-use super::relay::{broken, caller_left, poll_tail};
+use super::relay::{Tail, broken, caller_left, parked_early, poll_tail};
 use crate::protocol::DataMode;
 use crate::reasons;
 use crate::stream::{Incoming, PumpError, Taken, pump, reset};
@@ -41,20 +42,30 @@ impl Drop for Resetting {
     }
 }
 
-/// Writes what the agent sends to the socket, to the end of the connection.
-pub(super) async fn write(link: Link, writer: OwnedWriteHalf, mut incoming: Incoming) {
+/// Writes what the agent sends to the socket, to the end of the connection. Where
+/// the agent parks its stream `again` then, that goes back.
+pub(super) async fn write(
+    link: Link,
+    writer: OwnedWriteHalf,
+    mut incoming: Incoming,
+    again: Option<Again>,
+) {
     let over = Over(link);
     let link = &over.0;
     incoming.set_mode(DataMode::Payload);
     let mut writer = Resetting(Some(writer));
     let Some(half) = &mut writer.0 else { return };
     let ended = tokio::select! {
-        ended = carried(link, half, &mut incoming) => ended,
+        ended = carried(link, half, &mut incoming, again.is_some()) => ended,
         fault = link.aborted(Direction::Down) => Err(fault),
     };
-    match ended {
-        Ok(()) => writer.done(),
-        Err(fault) => link.abort(fault),
+    match (ended, again) {
+        (Ok(Tail::Parked), Some(again)) => {
+            again.give(link, incoming);
+            writer.done();
+        }
+        (Ok(_), _) => writer.done(),
+        (Err(fault), _) => link.abort(fault),
     }
 }
 
@@ -62,7 +73,8 @@ async fn carried(
     link: &Link,
     writer: &mut OwnedWriteHalf,
     incoming: &mut Incoming,
-) -> Result<(), Fault> {
+    may_park: bool,
+) -> Result<Tail, Fault> {
     let count = |bytes| {
         link.count(Direction::Down, bytes);
         link.pace(Direction::Down, bytes)
@@ -73,7 +85,11 @@ async fn carried(
         Err(error) => return Err(fault_of(error)),
     }
     link.finished(Direction::Down);
-    std::future::poll_fn(|cx| poll_tail(incoming, cx)).await
+    let tail = std::future::poll_fn(|cx| poll_tail(incoming, may_park, cx)).await?;
+    if tail == Tail::Parked && !link.way(Direction::Up).finished {
+        return Err(parked_early());
+    }
+    Ok(tail)
 }
 
 fn fault_of(error: PumpError) -> Fault {

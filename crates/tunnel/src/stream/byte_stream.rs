@@ -139,7 +139,7 @@ impl ByteStream {
                     Late::Reset(frame) => {
                         self.fail(crate::reasons::from_reset(&frame));
                     }
-                    Late::Opened | Late::Other => {
+                    Late::Opened | Late::Park | Late::Other => {
                         self.fail(reset("the other side broke the protocol"));
                     }
                 },

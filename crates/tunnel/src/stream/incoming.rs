@@ -138,6 +138,8 @@ pub(crate) enum Late {
     Reset(Reset),
     /// The agent reached the target.
     Opened,
+    /// The agent is done with the connection and waits for another.
+    Park,
     /// Nothing that belongs here.
     Other,
 }
@@ -151,6 +153,7 @@ pub(crate) fn late_message(bytes: Bytes) -> Late {
         Some(Frame::Data(data)) => Late::Data(data),
         Some(Frame::Reset(reset)) => Late::Reset(reset),
         Some(Frame::Opened(_)) => Late::Opened,
-        Some(Frame::Park(_)) | None => Late::Other,
+        Some(Frame::Park(_)) => Late::Park,
+        None => Late::Other,
     }
 }

@@ -109,7 +109,9 @@ async fn gather(incoming: &mut Incoming, pieces: &mut Pieces) -> Result<bool, Pu
                     Late::Fin => return Poll::Ready(Ok(true)),
                     Late::Data(bytes) => pieces.add(bytes),
                     Late::Reset(frame) => return Poll::Ready(Err(PumpError::Reset(frame))),
-                    Late::Opened | Late::Other => return Poll::Ready(Err(PumpError::Protocol)),
+                    Late::Opened | Late::Park | Late::Other => {
+                        return Poll::Ready(Err(PumpError::Protocol));
+                    }
                 },
                 Ok(Item::End(status)) => return Poll::Ready(Err(PumpError::Ended(status))),
                 Err(error) => return Poll::Ready(Err(PumpError::Broken(error))),

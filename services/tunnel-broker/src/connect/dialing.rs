@@ -124,6 +124,7 @@ impl Dialing<'_> {
             traceparent: self.traceparent.clone(),
             caller: self.caller.clone(),
             early_data: head.bytes(),
+            may_park_again: true,
         };
         carry.open(open);
         let answer = loop {

@@ -9,4 +9,4 @@ mod spliced;
 pub(crate) use counting::Counting;
 pub(crate) use dialing::{Dialing, Opened};
 pub(crate) use head::Head;
-pub(crate) use spliced::link;
+pub(crate) use spliced::{link, park};

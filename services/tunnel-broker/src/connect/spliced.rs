@@ -1,8 +1,8 @@
-//! What a connection holds and does when it ends.
+//! What a connection holds, and what becomes of its stream when it ends.
 
 use std::sync::{Arc, OnceLock};
 
-use wolfpack_tunnel::splice::{Direction, Link, LinkEnd};
+use wolfpack_tunnel::splice::{Direction, Link, LinkEnd, Park};
 
 use crate::metrics::Metrics;
 use crate::state::{Broker, Counted, Permit, Session};
@@ -36,4 +36,17 @@ pub(crate) fn link(
     link.count(Direction::Up, early);
     let _ = key.set(session.remember(&link.downgrade()));
     link
+}
+
+/// What takes the stream of a connection of `session` once its agent has parked it
+/// again: as any that it parks, so not while the broker drains.
+pub(crate) fn park(broker: &Arc<Broker>, session: &Arc<Session>) -> Park {
+    let (broker, session) = (broker.clone(), session.clone());
+    Box::new(move |stream| {
+        if broker.not_draining().is_ok()
+            && let Err(fault) = session.park(stream)
+        {
+            tracing::debug!(reason = %fault.reason, "a stream is not parked again");
+        }
+    })
 }

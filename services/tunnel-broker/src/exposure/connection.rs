@@ -13,7 +13,7 @@ use wolfpack_types::{Fault, Reason};
 
 use super::audit::Visitor;
 use super::book::{Exposure, Exposures};
-use crate::connect::{Counting, Dialing, Head, Opened, link};
+use crate::connect::{Counting, Dialing, Head, Opened, link, park};
 use crate::state::Counted;
 
 /// A place among the connections of an exposure; given back when it is dropped.
@@ -70,7 +70,7 @@ pub(super) async fn run(
         drop(slot);
     });
     let weak = link.downgrade();
-    let carried = carry.splice_socket(link, socket);
+    let carried = carry.splice_socket(link, socket, Some(park(&book.broker, &session)));
     tokio::pin!(carried);
     let until_end = exposure.ended.clone().cancelled_owned();
     if unless(until_end, &mut carried).await.is_none() {

@@ -16,7 +16,7 @@ use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::raw::Method;
 use crate::audit::Audited;
-use crate::connect::{Counting, Dialing, Head, Opened, link};
+use crate::connect::{Counting, Dialing, Head, Opened, link, park};
 use crate::domain::access::may_dial;
 use crate::metrics::Metrics;
 use crate::state::Broker;
@@ -114,7 +114,9 @@ impl DialMethod {
                 connection_id: dialing.connection_id.clone(),
             })),
         };
-        let body = carry.splice(link, stream, encode::message(&opened)).ok_or_else(|| {
+        let park = park(&self.broker, &session);
+        let body = carry.splice(link, stream, encode::message(&opened), Some(park));
+        let body = body.ok_or_else(|| {
             Fault::new(Reason::TunnelLost, "the tunnel of the connection is gone; dial again")
         })?;
         Ok(grpc::response(body))

@@ -232,9 +232,11 @@ impl Session {
     /// that is over.
     pub fn park(&self, stream: CarryStream) -> Result<(), Fault> {
         let mut parking = self.parking.lock();
-        parking.streams.retain(|stream| !stream.is_gone());
         if let Some(fault) = self.fault() {
             return Err(fault);
+        }
+        if parking.streams.len() >= MAX_PARKED {
+            parking.streams.retain(|stream| !stream.is_gone());
         }
         if parking.streams.len() >= MAX_PARKED {
             return Err(Fault::new(

@@ -18,7 +18,7 @@ use crate::support::{Fleet, SOON, attached, eventually, target};
 
 /// A control stream by hand.
 pub(crate) struct Hand {
-    client: AgentTunnelServiceClient<RpcChannel>,
+    pub(crate) client: AgentTunnelServiceClient<RpcChannel>,
     _control: tokio::sync::mpsc::Sender<AttachRequest>,
     pub(crate) messages: tonic::Streaming<AttachResponse>,
     pub(crate) session: String,
