@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use super::awake::Awake;
 use super::clients;
 use super::far::Far;
 use super::grpc;
@@ -18,11 +19,12 @@ const FAR: Duration = Duration::from_secs(4);
 const LONGEST: Duration = Duration::from_secs(120);
 
 /// All of them, in their order within a round.
-pub(super) const MEASURES: [&str; 11] = [
+pub(super) const MEASURES: [&str; 12] = [
     "stream1_up",
     "stream1_down",
     "streams16",
     "one_client",
+    "one_client_asleep",
     "c64",
     "conns16",
     "grpc64",
@@ -46,6 +48,7 @@ pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] 
         "stream1_down" => &[("stream1_down", SPEED)],
         "streams16" => &[("streams16", SPEED)],
         "one_client" => &[("p50", "us"), ("p99", "us")],
+        "one_client_asleep" => &[("p50_asleep", "us"), ("p99_asleep", "us")],
         "c64" => &[("c64_rps", RATE)],
         "conns16" => &[("conns16", RATE)],
         "grpc64" => &[("grpc64_rps", RATE), ("grpc64_p99", "us")],
@@ -78,7 +81,8 @@ async fn taken(measure: &str, peer: &Peer) -> anyhow::Result<Vec<f64>> {
         "stream1_up" => vec![tools::iperf(front("iperf")?, 1, Way::Up, EACH).await?],
         "stream1_down" => vec![tools::iperf(front("iperf")?, 1, Way::Down, EACH).await?],
         "streams16" => vec![tools::iperf(front("iperf")?, 16, Way::Up, EACH).await?],
-        "one_client" => {
+        "one_client" | "one_client_asleep" => {
+            let _awake = (measure == "one_client").then(Awake::start).transpose()?;
             let http = front("http")?;
             let (p50, p99) = blocking(move || clients::one_client(http, EACH)).await?;
             vec![p50, p99]

@@ -1,6 +1,7 @@
 //! The tunnel beside rathole and `ssh -R`, both ends on this machine: peers take
 //! turns within each round, and a ratio is of two rows of one round.
 
+mod awake;
 mod clients;
 mod far;
 mod grpc;
@@ -186,6 +187,7 @@ fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
         ("stream1_tls_down", tls("stream1_down")),
         ("streams16", plain("streams16")),
         ("added_p50", added(rows, "p50", "wolfpack", "rathole")),
+        ("added_p50_asleep", added(rows, "p50_asleep", "wolfpack", "rathole")),
         ("c64_rps", plain("c64_rps")),
         ("conns16", plain("conns16")),
         ("gateway_c64_rps", ratio(rows, "c64_rps", services::GATEWAY, "rathole")),

@@ -49,8 +49,16 @@ pub(super) struct Peer {
 }
 
 /// What is measured of each way that has a port for each target.
-const OF_PORTS: [&str; 7] =
-    ["stream1_up", "stream1_down", "streams16", "one_client", "c64", "conns16", "grpc64"];
+const OF_PORTS: [&str; 8] = [
+    "stream1_up",
+    "stream1_down",
+    "streams16",
+    "one_client",
+    "one_client_asleep",
+    "c64",
+    "conns16",
+    "grpc64",
+];
 
 /// A request for the web server.
 #[derive(Default)]
