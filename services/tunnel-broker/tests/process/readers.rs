@@ -9,9 +9,13 @@ use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureSpec};
 use wolfpack_types::{Endpoint, ExposureId, WolfId};
 
 use crate::self_view::{alone, resident_mib};
-use crate::support::{Fleet, Tcp, attached, talker, target};
+use crate::support::{Fleet, Tcp, attached, eventually, talker, target};
 
 const READERS: usize = 1000;
+/// Readers who wait for their target at once: a hundred dials of one tunnel may,
+/// and whoever comes beyond that is refused. What the others are sent meanwhile
+/// makes them wait, the longer the slower the machine is.
+const AHEAD: usize = 50;
 const BUDGET_MIB: usize = 128;
 /// Within a budget of 128 MiB, 682 connections have 64 KiB each at the end, and
 /// each of the rest pins as much more.
@@ -24,7 +28,6 @@ const TARGETS_MIB: usize = READERS / 16;
 const REST_MIB: usize = 64;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "now and then a connection is reset while it is made; why is not known yet"]
 async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     let _alone = alone().await;
     // Four for each reader, as both ends and the targets are in this process.
@@ -51,13 +54,14 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
     let front = fleet.running.exposures.open(exposure).unwrap().address;
     let before = resident_mib();
     let mut readers = Vec::new();
-    for _ in 0..READERS {
+    for connected in 1..=READERS {
         let socket = TcpSocket::new_v4().unwrap();
         // What the kernel holds is not what this is about.
         socket.set_recv_buffer_size(4096).unwrap();
         readers.push(socket.connect(front).await.unwrap());
-        // One after the other, as many at once only wait for each other.
-        tokio::time::sleep(Duration::from_millis(3)).await;
+        let reached = || agent.connections() as usize;
+        let follows = || reached() + AHEAD >= connected;
+        eventually(follows, || format!("{} of {connected} are open", reached())).await;
     }
     let totals = &fleet.running.broker.totals;
     let (mut last, mut most) = (0, 0);
