@@ -11,15 +11,15 @@ use futures::stream::FuturesUnordered;
 /// a timer or a cancellation costs its locks at each poll, and the task of a
 /// connection is polled for every frame.
 #[derive(Debug)]
-pub struct Rarely<T>(FuturesUnordered<BoxFuture<'static, T>>);
+pub struct Rarely<'a, T>(FuturesUnordered<BoxFuture<'a, T>>);
 
-impl<T> Default for Rarely<T> {
+impl<T> Default for Rarely<'_, T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Rarely<T> {
+impl<'a, T> Rarely<'a, T> {
     /// Nothing to wait for.
     #[must_use]
     pub fn new() -> Self {
@@ -27,7 +27,7 @@ impl<T> Rarely<T> {
     }
 
     /// Waits for one more.
-    pub fn add(&self, future: impl Future<Output = T> + Send + 'static) {
+    pub fn add(&self, future: impl Future<Output = T> + Send + 'a) {
         self.0.push(Box::pin(future));
     }
 
@@ -41,16 +41,24 @@ impl<T> Rarely<T> {
 }
 
 /// Runs `work` until it ends or `cut` comes; `None` if that came first.
-pub async fn unless<F: Future>(
-    cut: impl Future<Output = ()> + Send + 'static,
+pub async fn unless<F: Future>(cut: impl Future<Output = ()> + Send, work: F) -> Option<F::Output> {
+    until(cut, work).await.ok()
+}
+
+/// As [`unless`], for a cut that says why it came.
+///
+/// # Errors
+/// What `cut` gave, if it came first.
+pub async fn until<T, F: Future>(
+    cut: impl Future<Output = T> + Send,
     work: F,
-) -> Option<F::Output> {
+) -> Result<F::Output, T> {
     let mut cuts = Rarely::new();
     cuts.add(cut);
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|cx| match cuts.poll(cx) {
-        Poll::Ready(()) => Poll::Ready(None),
-        Poll::Pending => work.as_mut().poll(cx).map(Some),
+        Poll::Ready(why) => Poll::Ready(Err(why)),
+        Poll::Pending => work.as_mut().poll(cx).map(Ok),
     })
     .await
 }
@@ -86,5 +94,6 @@ mod tests {
         assert_eq!(unless(cut, work).await, None);
         assert_eq!(polls.load(Ordering::Relaxed), 2);
         assert_eq!(unless(std::future::pending(), async { 7 }).await, Some(7));
+        assert_eq!(until(async { "cut" }, std::future::pending::<()>()).await, Err("cut"));
     }
 }

@@ -17,7 +17,7 @@ enum Chore {
 /// The rare events of a connection: the peer is dead, we are to leave, the budget
 /// changes the windows.
 pub(super) struct Chores {
-    rare: Rarely<Chore>,
+    rare: Rarely<'static, Chore>,
     budget: ByteBudget,
     /// A window that the peer was not told of yet.
     due: Option<u32>,

@@ -4,6 +4,7 @@
 
 mod again;
 mod carry;
+mod client;
 mod link;
 mod relay;
 mod socket;

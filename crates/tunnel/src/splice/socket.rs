@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
+use wolfpack_runtime::rarely::until;
 use wolfpack_types::Fault;
 
 use super::again::Again;
+use super::client::{Lent, left};
 use super::link::{Direction, Link};
 use super::relay::{Tail, broken, caller_left, parked_early, poll_tail};
 use crate::protocol::DataMode;
@@ -27,9 +29,11 @@ impl Drop for Over {
 struct Resetting(Option<OwnedWriteHalf>);
 
 impl Resetting {
-    /// All was written: the close is an end.
+    /// All was written, and the socket told so: the close is an end.
     fn done(mut self) {
-        self.0 = None;
+        if let Some(half) = self.0.take() {
+            half.forget();
+        }
     }
 }
 
@@ -53,13 +57,16 @@ pub(super) async fn write(
     let over = Over(link);
     let link = &over.0;
     incoming.set_mode(DataMode::Payload);
-    let mut writer = Resetting(Some(writer));
-    let Some(half) = &mut writer.0 else { return };
-    let ended = tokio::select! {
-        ended = carried(link, half, &mut incoming, again.is_some()) => ended,
-        fault = link.aborted(Direction::Down) => Err(fault),
+    let writer = Resetting(Some(writer));
+    let Some(socket) = writer.0.as_ref().map(AsRef::as_ref) else { return };
+    let cut = async {
+        tokio::select! {
+            fault = link.aborted(Direction::Down) => fault,
+            fault = left(link, socket) => fault,
+        }
     };
-    match (ended, again) {
+    let ended = until(cut, carried(link, Lent(socket), &mut incoming, again.is_some())).await;
+    match (ended.unwrap_or_else(Err), again) {
         (Ok(Tail::Parked), Some(again)) => {
             again.give(link, incoming);
             writer.done();
@@ -71,7 +78,7 @@ pub(super) async fn write(
 
 async fn carried(
     link: &Link,
-    writer: &mut OwnedWriteHalf,
+    mut writer: Lent<'_>,
     incoming: &mut Incoming,
     may_park: bool,
 ) -> Result<Tail, Fault> {
@@ -79,7 +86,7 @@ async fn carried(
         link.count(Direction::Down, bytes);
         link.pace(Direction::Down, bytes)
     };
-    match pump(writer, Bytes::new(), incoming, count).await {
+    match pump(&mut writer, Bytes::new(), incoming, count).await {
         Ok(Taken::All) => {}
         Ok(Taken::Part) => return Err(caller_left()),
         Err(error) => return Err(fault_of(error)),

@@ -6,7 +6,7 @@ use std::io;
 use bytes::{Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::TcpStream;
 use wolfpack_tunnel::protocol::MAX_EARLY_DATA;
 use wolfpack_types::{Fault, Reason};
@@ -19,17 +19,19 @@ const READ: usize = 4 * 1024;
 pub(crate) struct Head<'a> {
     bytes: BytesMut,
     socket: Option<&'a mut TcpStream>,
+    /// The socket was read to its end.
+    ended: bool,
 }
 
 impl<'a> Head<'a> {
     /// Bytes that the caller gave with its dial, and no more.
     pub(crate) fn given(bytes: &[u8]) -> Self {
-        Self { bytes: BytesMut::from(bytes), socket: None }
+        Self { bytes: BytesMut::from(bytes), socket: None, ended: false }
     }
 
     /// What a socket sends meanwhile.
     pub(crate) fn of(socket: &'a mut TcpStream) -> Self {
-        Self { bytes: BytesMut::new(), socket: Some(socket) }
+        Self { bytes: BytesMut::new(), socket: Some(socket), ended: false }
     }
 
     /// What there is so far.
@@ -64,34 +66,30 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Waits for more; for ever when there will be none, or no more may be taken.
-    /// Cancelling it loses nothing.
+    /// Waits for more; when there will be none, or no more may be taken, only for
+    /// the socket to break. Cancelling it loses nothing.
     ///
     /// # Errors
     /// `CANCELLED` when the socket broke.
     pub(crate) async fn more(&mut self) -> Result<&[u8], Fault> {
-        let (Some(socket), room) = (&mut self.socket, MAX_EARLY_DATA - self.bytes.len()) else {
-            return pending().await;
-        };
-        if room == 0 {
-            return pending().await;
-        }
-        let present = self.bytes.len();
-        let mut piece = BytesMut::with_capacity(READ.min(room));
-        let read = socket.read_buf(&mut piece).await;
-        match read {
-            // The end is found again by whoever reads the socket next.
-            Ok(0) => {
-                self.socket = None;
-                pending().await
+        let Some(socket) = &mut self.socket else { return pending().await };
+        let (present, room) = (self.bytes.len(), MAX_EARLY_DATA - self.bytes.len());
+        if !self.ended && room > 0 {
+            let mut piece = BytesMut::with_capacity(READ.min(room));
+            match socket.read_buf(&mut piece).await {
+                // The end is found again by whoever reads the socket next.
+                Ok(0) => self.ended = true,
+                Ok(_) => {
+                    piece.truncate(room);
+                    self.bytes.extend_from_slice(&piece);
+                    return Ok(&self.bytes[present..]);
+                }
+                Err(error) => return Err(left(error)),
             }
-            Ok(_) => {
-                piece.truncate(room);
-                self.bytes.extend_from_slice(&piece);
-                Ok(&self.bytes[present..])
-            }
-            Err(error) => Err(left(error)),
         }
+        let ready = socket.ready(Interest::ERROR).await;
+        let error = ready.and_then(|_| socket.take_error()).unwrap_or_else(Some);
+        Err(left(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())))
     }
 }
 

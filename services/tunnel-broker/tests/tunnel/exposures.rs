@@ -12,6 +12,7 @@ use wolfpack_proto::registry::v1::Wolf;
 use wolfpack_proto::tunnel::v1 as wire;
 use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
 use wolfpack_rpc::{RpcChannel, from_status};
+use wolfpack_tunnel::AgentTunnel;
 use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel_broker::domain::access::Owner;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
@@ -75,14 +76,15 @@ async fn half_close_is_exact_both_ways() {
 }
 
 /// A port of the broker's that leads to `tcp`, dialed as agents of ours dial.
-async fn exposed_by_ours(fleet: &Fleet, tcp: SocketAddr) -> SocketAddr {
+pub(crate) async fn exposed_by_ours(fleet: &Fleet, tcp: SocketAddr) -> (SocketAddr, AgentTunnel) {
     let wolf = WolfId::new();
     let loopback = [tcp.port()].iter().map(|port| port.to_string().parse().unwrap()).collect();
     let policy = TcpPolicy { loopback, ..TcpPolicy::default() };
     let words = Words { of: "wolf", setting: "targets.tcp" };
     let mut builder = fleet.wolf(&wolf);
     builder.dial_family("tcp", std::sync::Arc::new(TcpTargets::new(policy, words, 8)));
-    attached(&builder.start(&fleet.context.supervisor)).await;
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
     fleet.registry.followed().await;
     let spec = ExposureSpec {
         id: ExposureId::new(),
@@ -92,13 +94,13 @@ async fn exposed_by_ours(fleet: &Fleet, tcp: SocketAddr) -> SocketAddr {
         limits: ExposureLimits::default(),
         origin: None,
     };
-    fleet.running.exposures.open(spec).unwrap().address
+    (fleet.running.exposures.open(spec).unwrap().address, agent)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_of_ours_lets_its_ports_be_exposed() {
     let fleet = Fleet::start().await;
-    let address = exposed_by_ours(&fleet, echo().await).await;
+    let (address, _) = exposed_by_ours(&fleet, echo().await).await;
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(b"x").await.unwrap();
     assert_eq!(socket.read_u8().await.unwrap(), b'x');
@@ -108,7 +110,7 @@ async fn an_agent_of_ours_lets_its_ports_be_exposed() {
 async fn a_break_of_one_socket_is_a_break_of_the_other() {
     let fleet = Fleet::start().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = exposed_by_ours(&fleet, listener.local_addr().unwrap()).await;
+    let (address, _) = exposed_by_ours(&fleet, listener.local_addr().unwrap()).await;
     for targets in [true, false] {
         let client = TcpStream::connect(address).await.unwrap();
         let (reached, _) = listener.accept().await.unwrap();

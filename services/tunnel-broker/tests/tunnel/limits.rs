@@ -113,7 +113,6 @@ async fn a_connection_that_waits_for_its_rate_ends_when_its_caller_leaves() {
 
 /// Of a port of the broker's: whoever leaves there breaks a socket.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a body that waits for the rate does not look at its socket; it is gone once it has paid"]
 async fn a_client_of_a_port_that_waits_for_its_rate_is_gone_when_it_leaves() {
     let fleet = Fleet::with(|config| config.limits.bytes_per_second = 1024).await;
     let endpoint = fleet.wolf_to(crate::support::silent().await).await;

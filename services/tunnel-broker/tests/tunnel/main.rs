@@ -5,6 +5,7 @@
 
 mod again;
 mod balancer;
+mod clients;
 mod control;
 mod drain;
 mod elsewhere;
