@@ -1,6 +1,7 @@
 //! What has to be looked after in the life of a connection, beside its streams.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use h2::PingPong;
 use wolfpack_runtime::rarely::Rarely;
@@ -8,9 +9,14 @@ use wolfpack_runtime::rarely::Rarely;
 use super::alive::{Heard, dead};
 use super::{ByteBudget, Settings};
 
+/// How long a peer may open streams once it is told not to. It is told the last
+/// one that counts only when it has acknowledged that, which it may put off.
+const HEARS: Duration = Duration::from_secs(5);
+
 enum Chore {
     Dead,
     Leave,
+    Refuse,
     Window(u32),
 }
 
@@ -27,8 +33,10 @@ pub(super) struct Chores {
 pub(super) enum Duty {
     /// The peer is dead: end.
     End,
-    /// Take no more streams.
+    /// Say that no more streams are taken.
     Leave,
+    /// Take no more of them: the peer had its time to hear of it.
+    Refuse,
 }
 
 impl Chores {
@@ -65,7 +73,14 @@ impl Chores {
         while let Poll::Ready(chore) = self.rare.poll(cx) {
             match chore {
                 Chore::Dead => return Poll::Ready(Duty::End),
-                Chore::Leave => return Poll::Ready(Duty::Leave),
+                Chore::Leave => {
+                    self.rare.add(async {
+                        tokio::time::sleep(HEARS).await;
+                        Chore::Refuse
+                    });
+                    return Poll::Ready(Duty::Leave);
+                }
+                Chore::Refuse => return Poll::Ready(Duty::Refuse),
                 Chore::Window(window) => {
                     self.due = Some(window);
                     self.follow(window);

@@ -48,3 +48,5 @@ pub(crate) struct Settings {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod withheld;

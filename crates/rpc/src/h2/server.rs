@@ -21,7 +21,9 @@ use crate::coalesce::Coalesce;
 use crate::server::StreamCut;
 
 /// Serves streams until the connection ends, or after `leave` until the last of
-/// them has: each is answered by `handle` in a future given to `spawn`.
+/// them has: each is answered by `handle` in a future given to `spawn`. One that is
+/// opened 5 s after `leave` or later is refused, though the peer never said that it
+/// was told.
 ///
 /// # Errors
 /// When the connection breaks, or the peer does not answer for too long.
@@ -54,11 +56,13 @@ where
         .await?;
     let mut chores = Chores::new(heard, connection.ping_pong(), settings, budget, window);
     chores.leave_after(leave);
+    let mut refuses = false;
     std::future::poll_fn(|cx| {
         while let Poll::Ready(duty) = chores.poll(cx) {
             match duty {
                 Duty::End => return Poll::Ready(Err(h2::Reason::NO_ERROR.into())),
                 Duty::Leave => connection.graceful_shutdown(),
+                Duty::Refuse => refuses = true,
             }
         }
         loop {
@@ -70,6 +74,9 @@ where
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(Some(Ok((_, mut respond)))) if refuses => {
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                }
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     spawn(Stream { answer: Box::pin(handle(request.map(Receive::new))), respond });
                 }

@@ -15,7 +15,7 @@ use super::{ByteBudget, Settings, serve};
 const MIB: usize = 1024 * 1024;
 const SOON: Duration = Duration::from_secs(10);
 
-fn settings() -> Settings {
+pub(super) fn settings() -> Settings {
     Settings {
         connection_window: (1 << 31) - 1,
         max_frame: 64 * 1024,
