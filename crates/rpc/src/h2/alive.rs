@@ -1,16 +1,14 @@
 //! Whether the peer of a connection is still there: any byte is life; only
 //! silence is asked about.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncRead;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::io::InspectReader;
 
 /// When something was last read: milliseconds since the connection began.
 #[derive(Debug, Clone)]
@@ -30,62 +28,18 @@ impl Heard {
     }
 }
 
-/// A byte stream that notes when it gave something.
-pub(super) struct Listening<T> {
+/// A byte stream that notes when it gave something, and what it noted.
+pub(super) fn listening<T: AsyncRead>(
     io: T,
-    heard: Heard,
-}
-
-impl<T> Listening<T> {
-    pub(super) fn new(io: T) -> (Self, Heard) {
-        let heard = Heard { began: Instant::now(), at: Arc::default() };
-        (Self { io, heard: heard.clone() }, heard)
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Listening<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.heard.now();
+) -> (InspectReader<T, impl FnMut(&[u8]) + Send + Unpin>, Heard) {
+    let heard = Heard { began: Instant::now(), at: Arc::default() };
+    let hears = heard.clone();
+    let noting = move |read: &[u8]| {
+        if !read.is_empty() {
+            hears.now();
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
+    };
+    (InspectReader::new(io, noting), heard)
 }
 
 /// Ends once the peer is taken for dead: it was silent for the interval, was

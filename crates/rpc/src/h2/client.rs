@@ -19,7 +19,7 @@ use tonic::body::Body;
 use wolfpack_runtime::BoxError;
 use wolfpack_runtime::telemetry::spawn_as;
 
-use super::alive::Listening;
+use super::alive::listening;
 use super::chores::Chores;
 use super::receive::Receive;
 use super::send::Sending;
@@ -192,7 +192,7 @@ async fn begin(
     dispatch: &tracing::Dispatch,
 ) -> Result<Live, h2::Error> {
     let window = budget.window();
-    let (io, heard) = Listening::new(io);
+    let (io, heard) = listening(io);
     let (requests, mut connection) = Builder::new()
         .initial_window_size(window)
         .initial_connection_window_size(settings.connection_window)

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
-use super::alive::Listening;
+use super::alive::listening;
 use super::chores::{Chores, Duty};
 use super::receive::Receive;
 use super::send::Sending;
@@ -41,7 +41,7 @@ where
     A: Future<Output = Response<Body>>,
 {
     let window = budget.window();
-    let (io, heard) = Listening::new(Coalesce::new(io));
+    let (io, heard) = listening(Coalesce::new(io));
     let mut connection = Builder::new()
         .initial_window_size(window)
         .initial_connection_window_size(settings.connection_window)
