@@ -103,7 +103,7 @@ async fn what_a_client_had_sent_to_its_end_arrives_though_it_left() {
     client.write_all(&vec![1; sent]).await.unwrap();
     client.shutdown().await.unwrap();
     let totals = &port.fleet.running.broker.totals;
-    let passed = || totals.bytes(Direction::Up) as usize >= sent;
+    let passed = || totals.bytes(Direction::Up) >= sent as u64;
     eventually(passed, || "it is not on its way".into()).await;
     leave_in_the_middle(client);
     tokio::time::sleep(FULL).await;
