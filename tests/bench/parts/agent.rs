@@ -83,7 +83,7 @@ impl TargetDialer for Tcp {
         let socket = TcpStream::connect(self.0).await.map_err(|error| {
             Fault::new(Reason::TargetUnreachable, "nothing listens there").caused_by(error)
         })?;
-        wolfpack_rpc::server::tune(&socket);
+        wolfpack_rpc::server::tune_raw(&socket);
         let (reader, writer) = socket.into_split();
         Ok(TargetStream::new(reader, writer))
     }

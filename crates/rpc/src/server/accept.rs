@@ -127,7 +127,11 @@ impl Acceptor {
         let Some(place) = self.place(Some(address)) else { return };
         let this = Arc::clone(self);
         self.spawn(place, async move {
-            socket::tune(&stream);
+            if this.connection.profile.http1 {
+                socket::tune_raw(&stream);
+            } else {
+                socket::tune(&stream);
+            }
             match tls {
                 None => {
                     this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default())

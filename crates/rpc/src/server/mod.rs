@@ -55,4 +55,4 @@ pub(crate) use metrics::code_name;
 pub use profile::{Profile, RateLimit};
 pub use serve::Server;
 pub use shared::Peer;
-pub use socket::tune;
+pub use socket::{tune, tune_raw};

@@ -1,19 +1,64 @@
-//! TCP options that every connection of ours has, at both ends.
+//! TCP options of connections, which a listener may have in their stead: what it
+//! has, each connection that it accepts has from the start.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
+
 /// Sent bytes that nobody acknowledges for this long end the connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Who is quiet for this long is asked whether it is there, three times.
+const QUIET: Duration = Duration::from_secs(30);
 
-/// Sends small frames at once, and finds a dead path while bytes are under way.
-/// A connection on which an option fails works without it. What a listener has,
-/// each connection that it accepts has from the start.
+/// For HTTP/2, at both ends: sends small frames at once, and finds a dead path
+/// while bytes are under way. A connection on which an option fails works without
+/// it.
 pub fn tune(socket: &impl AsFd) {
-    let socket = socket2::SockRef::from(socket);
-    let tuned =
-        socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
-    if let Err(error) = tuned {
-        tracing::debug!(%error, "tcp options not set");
+    let socket = SockRef::from(socket);
+    told(socket.set_tcp_nodelay(true));
+    told(socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+}
+
+/// For bytes of people's programs and for HTTP/1.1: sends small pieces at once, and
+/// asks who is quiet, as one that lost its power says nothing and its place would be
+/// taken for good. No bound on bytes that are not acknowledged: the kernel counts
+/// a peer that reads nothing as one that is gone, and a download may be paused.
+pub fn tune_raw(socket: &impl AsFd) {
+    let socket = SockRef::from(socket);
+    told(socket.set_tcp_nodelay(true));
+    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
+    told(socket.set_tcp_keepalive(&probes));
+}
+
+fn told(set: io::Result<()>) {
+    if let Err(error) = set {
+        tracing::debug!(%error, "a tcp option is not set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[tokio::test]
+    async fn a_connection_has_what_its_listener_was_given() {
+        for raw in [true, false] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            if raw {
+                tune_raw(&listener)
+            } else {
+                tune(&listener)
+            }
+            let _near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (far, _) = listener.accept().await.unwrap();
+            let far = SockRef::from(&far);
+            assert!(far.tcp_nodelay().unwrap());
+            assert_eq!(far.keepalive().unwrap(), raw);
+            assert_eq!(far.tcp_user_timeout().unwrap().is_some(), !raw);
+            assert!(!raw || far.tcp_keepalive_time().unwrap() == QUIET);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -130,8 +130,7 @@ impl Exposures {
     pub fn open(self: &Arc<Self>, spec: ExposureSpec) -> io::Result<Arc<Exposure>> {
         let plane = self.plane.get().filter(|_| !self.closed.is_cancelled());
         let plane = plane.ok_or_else(|| io::Error::other("the broker is not running"))?;
-        let socket = TcpListener::bind(spec.listen)?;
-        socket.set_nonblocking(true)?;
+        let socket = listener::listen(spec.listen)?;
         let address = socket.local_addr()?;
         let exposure = Arc::new(Exposure::new(spec, address, self.closed.child_token()));
         let mut sockets = Vec::with_capacity(plane.len());

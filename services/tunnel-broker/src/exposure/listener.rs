@@ -1,14 +1,13 @@
 //! The accept loop of an exposure.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use wolfpack_runtime::telemetry::spawn_as;
-
-use socket2::{SockRef, TcpKeepalive};
 
 use super::book::{Exposure, Exposures};
 use super::connection::{self, Slot};
@@ -17,23 +16,24 @@ use super::connection::{self, Slot};
 /// descriptor, does not pass at once.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// A client that is quiet for this long is asked whether it is there.
-const QUIET: Duration = Duration::from_secs(30);
+/// Connections that wait for their accept; the kernel may hold fewer.
+const BACKLOG: i32 = 1024;
 
-/// Sets on the listener what each connection shall have: they inherit it, which
-/// spares them six calls.
-fn tune(socket: &TcpListener) {
-    wolfpack_rpc::server::tune(socket);
-    // A client that lost its power says nothing, and its place would be taken.
-    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
-    if let Err(error) = SockRef::from(socket).set_tcp_keepalive(&probes) {
-        tracing::debug!(%error, "keepalive not set");
-    }
+/// Takes an address. Each connection inherits what the socket is told before it
+/// listens.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart need not wait for the old connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    wolfpack_rpc::server::tune_raw(&socket);
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Accepts until the exposure is closed or its time is over.
 pub(super) async fn run(book: Arc<Exposures>, exposure: Arc<Exposure>, socket: TcpListener) {
-    tune(&socket);
     let listener = match tokio::net::TcpListener::from_std(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -102,23 +102,4 @@ fn is_the_peers(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_connection_has_what_its_listener_was_given() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        tune(&socket);
-        let listener = tokio::net::TcpListener::from_std(socket).unwrap();
-        let _near = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (far, _) = listener.accept().await.unwrap();
-        let far = SockRef::from(&far);
-        assert!(far.tcp_nodelay().unwrap() && far.keepalive().unwrap());
-        assert_eq!(far.tcp_keepalive_time().unwrap(), QUIET);
-        assert!(far.tcp_user_timeout().unwrap().is_some());
-    }
 }

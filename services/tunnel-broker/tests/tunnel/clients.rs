@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use wolfpack_tunnel::AgentTunnel;
 use wolfpack_tunnel::splice::Direction;
 
@@ -109,5 +109,37 @@ async fn what_a_client_had_sent_to_its_end_arrives_though_it_left() {
     tokio::time::sleep(FULL).await;
     assert_eq!(read_all(&mut reached).await, Ok(sent));
     drop(reached);
+    port.nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_pauses_for_longer_than_a_dead_path_may_take_gets_all() {
+    let port = Port::new().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    // One that does not grow, or the kernel takes a byte now and then.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(port.address).await.unwrap();
+    let (mut reached, _) = port.listener.accept().await.unwrap();
+    // Far more than windows and sockets hold on the way.
+    let sent = 16 << 20;
+    let source = tokio::spawn(async move {
+        for _ in 0..sent / (64 * 1024) {
+            reached.write_all(&[7; 64 * 1024]).await.unwrap();
+        }
+        reached.shutdown().await.unwrap();
+        reached
+    });
+    // Of connections of our own one without an acknowledgement in 20 s is given up.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert!(!source.is_finished(), "or this test shows nothing");
+    let (mut buffer, mut read) = (vec![0; 64 * 1024], 0);
+    loop {
+        match client.read(&mut buffer).await.expect("a pause is no end") {
+            0 => break,
+            count => read += count,
+        }
+    }
+    assert_eq!(read, sent);
+    drop((client, source.await.unwrap()));
     port.nothing_is_left().await;
 }
