@@ -104,6 +104,7 @@ async fn serve(session: &Session, open: Open, stream: Waiting) -> Option<Waiting
 
 /// Sends the request and waits until the broker has taken it.
 async fn opening(session: &Session, body: CarryRequestBody) -> Result<Incoming, Fault> {
+    let _opening = session.opening();
     let request = grpc::request(grpc::CARRY_PATH, body);
     let response = session.channel.open(request).await.map_err(|status| from_status(&status))?;
     if let Some(status) = grpc::failure(response.headers()) {

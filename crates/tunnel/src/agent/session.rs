@@ -37,7 +37,7 @@ const CONTROL_QUEUE: usize = 256;
 /// Streams in a row that a broker may not know the session of, before the
 /// session is given up: a balancer that spreads streams over brokers sends every
 /// other one astray, and the session is good for those that arrive.
-const MOST_ASTRAY: u32 = 32;
+const MOST_ASTRAY: usize = 32;
 /// How long parking pauses after the broker refused a stream.
 const PARK_PAUSE: Duration = Duration::from_millis(250);
 
@@ -56,7 +56,9 @@ pub(super) struct Session {
     parked: Arc<AtomicUsize>,
     paused_until: Mutex<Option<Instant>>,
     /// Streams in a row that landed where the session is not known.
-    astray: AtomicU32,
+    astray: AtomicUsize,
+    /// Streams of which it is not known yet where they land.
+    opening: AtomicUsize,
     /// Something changed that the pool should look at.
     changed: Notify,
     /// Cancelled when the session is over or leaves; ends what is parked.
@@ -95,15 +97,23 @@ impl Session {
         }
     }
 
+    /// Counts a stream as one that may land anywhere until the guard is dropped.
+    pub(super) fn opening(&self) -> Opening<'_> {
+        self.opening.fetch_add(1, Ordering::Relaxed);
+        Opening(&self.opening)
+    }
+
     /// A stream landed where it should.
     pub(super) fn arrived(&self) {
         self.astray.store(0, Ordering::Relaxed);
     }
 
     /// A stream landed where the session is not known. As long as the control
-    /// stream is there, its broker knows it; but not for ever.
+    /// stream is there, its broker knows it; but not for ever. Of many that are
+    /// opened at once those that are refused may all be heard of first.
     fn astray(&self) {
-        if self.astray.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_ASTRAY {
+        let in_a_row = self.astray.fetch_add(1, Ordering::Relaxed) + 1;
+        if in_a_row >= MOST_ASTRAY + self.opening.load(Ordering::Relaxed) {
             self.token.cancel();
         }
     }
@@ -151,6 +161,15 @@ impl Session {
             }
             session.changed.notify_one();
         });
+    }
+}
+
+/// A stream that may land anywhere.
+pub(super) struct Opening<'a>(&'a AtomicUsize);
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -241,7 +260,8 @@ pub(super) async fn run(
         pool: Mutex::new(PoolSize::new(welcome.parked_target as usize)),
         parked: Arc::default(),
         paused_until: Mutex::new(None),
-        astray: AtomicU32::new(0),
+        astray: AtomicUsize::new(0),
+        opening: AtomicUsize::new(0),
         changed: Notify::new(),
         token: stop.child_token(),
     });
