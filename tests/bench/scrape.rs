@@ -15,8 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the port does not answer within 10 s.
 pub(crate) async fn metric(at: SocketAddr, name: &str) -> anyhow::Result<Option<f64>> {
+    let [value] = metrics(at, [name]).await?;
+    Ok(value)
+}
+
+/// As [`metric`], several of one answer.
+///
+/// # Errors
+/// As [`metric`].
+pub(crate) async fn metrics<const N: usize>(
+    at: SocketAddr,
+    names: [&str; N],
+) -> anyhow::Result<[Option<f64>; N]> {
     let text = tokio::time::timeout(PATIENCE, page(at)).await.context("no answer in time")??;
-    Ok(sum(&text, name))
+    Ok(names.map(|name| sum(&text, name)))
 }
 
 async fn page(at: SocketAddr) -> anyhow::Result<String> {

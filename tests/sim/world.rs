@@ -149,6 +149,8 @@ pub(crate) async fn broker(world: World, limits: Limits) -> turmoil::Result {
             trace.tell(format!("broker: {:?} {name}", event.change));
         }
     });
+    let swept = broker.clone();
+    tokio::spawn(async move { swept.keep_swept().await });
     world.trace.tell("broker: up");
     let attach = AttachMethod::new(broker.clone(), context.supervisor.clone());
     Server::builder(&context, POLICY, Arc::new(NoBearers))

@@ -223,13 +223,6 @@ impl App {
         supervisor.spawn_restarting("tunnel_wolves", move || {
             until(stop.clone(), follow_wolves(channel.clone(), state.clone()))
         });
-        let (token, state) = (supervisor.token(), broker.clone());
-        supervisor.spawn("tunnel_sweep", async move {
-            let minute = Duration::from_secs(60);
-            while token.run_until_cancelled(tokio::time::sleep(minute)).await.is_some() {
-                state.sweep();
-            }
-        });
         if let Some(admin) = admin {
             let context = context.clone();
             supervisor.spawn_essential("tunnel_admin", async move {
@@ -250,8 +243,12 @@ impl App {
             drained.cancel();
             Ok(())
         };
-        tokio::try_join!(plane.run(shares, &context.telemetry, &drained), draining)?;
-        Ok(())
+        let served = plane.run(shares, &context.telemetry, &drained);
+        tokio::select! {
+            ended = async { tokio::try_join!(served, draining) } => ended.map(drop),
+            // Until the last session has ended: a drain takes its time.
+            () = broker.keep_swept() => Ok(()),
+        }
     }
 }
 

@@ -25,20 +25,21 @@ impl Metrics {
     #[must_use]
     pub fn new(telemetry: &Telemetry, broker: &Arc<Broker>) -> Self {
         let meter = telemetry.meter();
-        let gauges: [(&'static str, &'static str); 4] = [
-            ("tunnel_attached", "Tunnels that are attached."),
-            ("tunnel_parked_streams", "Streams that are parked."),
-            ("tunnel_connections", "Connections open or being opened."),
-            ("tunnel_waiting_dials", "Dials that wait for an agent or a stream."),
+        type Count = fn(&Broker) -> u64;
+        let gauges: [(&'static str, &'static str, Count); 4] = [
+            ("tunnel_attached", "Tunnels that are attached.", Broker::attached),
+            ("tunnel_parked_streams", "Streams that are parked.", Broker::parked),
+            ("tunnel_connections", "Connections open or being opened.", Broker::connected),
+            ("tunnel_waiting_dials", "Dials that wait for an agent or a stream.", Broker::waiting),
         ];
-        for (at, (name, description)) in gauges.into_iter().enumerate() {
+        for (name, description, count) in gauges {
             let broker = Arc::downgrade(broker);
             meter
                 .u64_observable_gauge(name)
                 .with_description(description)
                 .with_callback(move |gauge| {
                     if let Some(broker) = broker.upgrade() {
-                        gauge.observe(broker.counts()[at], &[]);
+                        gauge.observe(count(&broker), &[]);
                     }
                 })
                 .build();

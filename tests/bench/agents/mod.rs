@@ -25,7 +25,9 @@ const ATTACHES_PER_SECOND: u32 = 500;
 /// Streams each agent keeps parked at rest, by the broker's default.
 const PARKED: usize = 2;
 /// How long all agents may take to attach, the first time and again.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How often the broker is asked what it has, which is work for it, too.
+const LOOK: Duration = Duration::from_millis(250);
 /// How long the broker rests before its memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -62,6 +64,9 @@ struct Measured {
     idle_seconds: f64,
     idle_cpu_percent: f64,
     readmit_s: f64,
+    /// The same, until half of them and nine tenths were back.
+    half_back_s: f64,
+    most_back_s: f64,
     /// The most agents that attached within any one second of coming back; the
     /// broker lets its rate in, and as many again at once.
     most_attaches_in_a_second: usize,
@@ -147,8 +152,10 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
     attaches.forget();
     let restarted = Instant::now();
     let mut broker = started(&part, folder).await?;
-    all_there(&part, [&mut broker, &mut agents], choice.agents, 0).await?;
-    let readmit_s = restarted.elapsed().as_secs_f64();
+    let processes = [&mut broker, &mut agents];
+    let back = all_there(&part, processes, choice.agents, 0).await?;
+    let back = back.map(|at| at.duration_since(restarted).as_secs_f64());
+    let [half_back_s, most_back_s, readmit_s] = back;
     // The last of them are told a moment later.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let most_attaches_in_a_second = attaches.most_in_a_second();
@@ -164,6 +171,8 @@ async fn measure(choice: &Choice, folder: &Path, tls: bool) -> anyhow::Result<Me
         idle_seconds,
         idle_cpu_percent: 100.0 * used / idle_seconds,
         readmit_s,
+        half_back_s,
+        most_back_s,
         most_attaches_in_a_second,
         broker_kib_readmitted,
     })
@@ -175,14 +184,16 @@ async fn started(part: &Broker, folder: &Path) -> anyhow::Result<Child> {
     Ok(broker)
 }
 
-/// Waits until the broker has so many agents, and that each has so many streams parked.
+/// Waits until the broker has so many agents, and that each has so many streams
+/// parked; tells when half of them, nine tenths and all were there.
 async fn all_there(
     part: &Broker,
     mut processes: [&mut Child; 2],
     count: usize,
     parked: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<[Instant; 3]> {
     let begun = Instant::now();
+    let (mut half, mut most) = (None, None);
     loop {
         let (attached, streams) = match counts(part).await {
             Ok(counts) => counts,
@@ -192,8 +203,15 @@ async fn all_there(
                 (0.0, 0.0)
             }
         };
+        let (now, share) = (Instant::now(), attached / count as f64);
+        if share >= 0.5 {
+            half.get_or_insert(now);
+        }
+        if share >= 0.9 {
+            most.get_or_insert(now);
+        }
         if attached >= count as f64 && streams >= (count * parked) as f64 {
-            return Ok(());
+            return Ok([half.unwrap_or(now), most.unwrap_or(now), now]);
         }
         for process in &mut processes {
             anyhow::ensure!(process.try_wait()?.is_none(), "broker or agents have ended");
@@ -202,13 +220,13 @@ async fn all_there(
             begun.elapsed() < PATIENCE,
             "after {PATIENCE:?} {attached} of {count} agents are attached, with {streams} streams"
         );
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(LOOK).await;
     }
 }
 
 /// Tunnels that are attached, and streams that are parked.
 async fn counts(part: &Broker) -> anyhow::Result<(f64, f64)> {
-    let attached = scrape::metric(part.metrics, "tunnel_attached").await?;
-    let streams = scrape::metric(part.metrics, "tunnel_parked_streams").await?;
+    let names = ["tunnel_attached", "tunnel_parked_streams"];
+    let [attached, streams] = scrape::metrics(part.metrics, names).await?;
     Ok((attached.unwrap_or_default(), streams.unwrap_or_default()))
 }

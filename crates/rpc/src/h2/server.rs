@@ -42,7 +42,7 @@ where
 {
     let window = budget.window();
     let (io, heard) = listening(Coalesce::new(io));
-    let mut connection = Builder::new()
+    let begun = Builder::new()
         .initial_window_size(window)
         .initial_connection_window_size(settings.connection_window)
         .max_frame_size(settings.max_frame)
@@ -52,8 +52,9 @@ where
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_local_error_reset_streams(Some(settings.local_resets))
         .max_pending_accept_reset_streams(settings.pending_resets)
-        .handshake::<_, Bytes>(io)
-        .await?;
+        .handshake::<_, Bytes>(io);
+    // Boxed, or its room would be kept as long as the connection lives.
+    let mut connection = Box::pin(begun).await?;
     let mut chores = Chores::new(heard, connection.ping_pong(), settings, budget, window);
     chores.leave_after(leave);
     let mut refuses = false;

@@ -154,6 +154,8 @@ impl Acceptor {
     fn spawn(&self, place: Place, work: impl Future<Output = ()> + Send + 'static) {
         let cut = self.drain.cut.clone();
         let open = Open::new(self.metrics.clone());
+        // Each future around another holds it as it came and as it runs.
+        let work = Box::pin(work);
         let work = async move {
             let _held = (place, open);
             unless(cut.cancelled_owned(), work).await;

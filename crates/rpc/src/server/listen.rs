@@ -6,8 +6,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tls::{ClientAuth, ServerTls, TlsConfig, TlsError};
 
-/// Connections that wait for their accept.
-const BACKLOG: i32 = 1024;
+/// Connections that wait for their accept; the kernel has a bound of its own,
+/// 4096 by default. When thousands of agents come back at once, those beyond it
+/// wait a second for their next attempt.
+const BACKLOG: i32 = 4096;
 
 /// One listener of a service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

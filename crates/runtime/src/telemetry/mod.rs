@@ -85,7 +85,7 @@ impl Telemetry {
             Some(endpoint) => tracers.with_batch_exporter(span_exporter(endpoint)?),
             None => tracers,
         };
-        Self::assemble(service_name, config, tracers)
+        Self::assemble(service_name, config, tracers, config.otlp_endpoint.is_some())
     }
 
     /// Telemetry whose spans also go to `exporter`, each as it ends. For tests
@@ -105,6 +105,7 @@ impl Telemetry {
             service_name,
             config,
             traces(service_name, config).with_simple_exporter(exporter),
+            true,
         )
     }
 
@@ -112,10 +113,11 @@ impl Telemetry {
         service_name: &str,
         config: &TelemetryConfig,
         tracers: TracerProviderBuilder,
+        collected: bool,
     ) -> Result<Self, TelemetryError> {
         let tracer_provider = tracers.build();
-        let dispatch =
-            subscriber::for_service(service_name, config, tracer_provider.tracer("wolfpack"))?;
+        let tracer = tracer_provider.tracer("wolfpack");
+        let dispatch = subscriber::for_service(service_name, config, tracer, collected)?;
         let (meter_provider, registry) = meters(service_name, config.otlp_endpoint.as_deref())?;
         Ok(Self {
             inner: Arc::new(Inner {

@@ -17,17 +17,25 @@ use super::{LogFormat, TelemetryConfig, TelemetryError};
 const UNTRACED: [&str; 8] =
     ["h2", "hyper", "hyper_util", "tonic", "tower", "opentelemetry", "sqlx", "sea_orm"];
 
+/// The subscriber of a service; `collected` says whether anybody gets its spans.
 pub(super) fn for_service(
     service_name: &str,
     config: &TelemetryConfig,
     tracer: SdkTracer,
+    collected: bool,
 ) -> Result<Dispatch, TelemetryError> {
     let traced = tracing_opentelemetry::layer()
         .with_tracer(tracer)
         .with_location(false)
         .with_threads(false)
         .with_target(false)
-        .with_filter(filter_fn(is_traced));
+        // Taken at each step of each call, and told to nobody but a collector.
+        .with_tracked_inactivity(collected)
+        .with_filter(filter_fn(move |metadata| {
+            // Without a collector a span gives its ids to logs and to other services.
+            // What happened in it would only lie there, and some last for days.
+            is_traced(metadata) && (collected || metadata.is_span())
+        }));
     Ok(Dispatch::new(Registry::default().with(traced).with(logs(service_name, config)?)))
 }
 

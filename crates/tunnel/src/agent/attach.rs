@@ -70,14 +70,14 @@ impl Attacher {
                 return Some(fault);
             }
             backoff.was_up_for(clock::instant().duration_since(began));
-            let (next, wait) = match draining {
-                Some(leaving) => {
+            let jitter = || attacher.config.jitter.fraction();
+            let (next, wait) = match (draining, fault.reason, fault.retry_after) {
+                (Some(leaving), ..) => {
                     (drain::elsewhere(&addresses, at, &leaving.alternatives), leaving.wait)
                 }
-                None => (
-                    (at + 1) % addresses.len(),
-                    backoff.next_wait(attacher.config.jitter.fraction(), fault.retry_after),
-                ),
+                // This broker will have room then; another one said nothing.
+                (None, Reason::HandshakesLimited, Some(turn)) => (at, backoff.turn(jitter(), turn)),
+                (None, _, hint) => ((at + 1) % addresses.len(), backoff.next_wait(jitter(), hint)),
             };
             at = next;
             tracing::info!(

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest that a broker may have an agent wait for its turn.
+const LONGEST_TURN: Duration = Duration::from_secs(120);
+
 /// Exponential back-off with full jitter: each wait is anything between zero
 /// and a bound that doubles, so that many agents spread over the whole time.
 #[derive(Debug, Clone)]
@@ -34,6 +37,13 @@ impl Backoff {
         hint.unwrap_or_default() + bound.mul_f64(random.clamp(0.0, 1.0))
     }
 
+    /// The wait for a turn that the server gave: in full, though never more than
+    /// 120 s, and with as much jitter on top as a first wait has. The server is
+    /// well and says when it has room: that is no failure, and doubles nothing.
+    pub fn turn(&self, random: f64, turn: Duration) -> Duration {
+        turn.min(LONGEST_TURN) + self.first.mul_f64(random.clamp(0.0, 1.0))
+    }
+
     /// Says how long the last attempt stayed up: only a long one resets.
     pub fn was_up_for(&mut self, up: Duration) {
         if up >= self.healthy {
@@ -60,6 +70,19 @@ mod tests {
         assert_eq!(backoff.next_wait(1.0, None), Duration::from_secs(30));
         backoff.was_up_for(Duration::from_secs(60));
         assert_eq!(backoff.next_wait(1.0, None), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_turn_is_no_failure_and_not_for_ever() {
+        let mut backoff = Backoff::default();
+        backoff.next_wait(1.0, None);
+        let seconds = Duration::from_secs;
+        for _ in 0..20 {
+            assert_eq!(backoff.turn(0.0, seconds(20)), seconds(20));
+            assert_eq!(backoff.turn(1.0, seconds(20)), Duration::from_millis(20_500));
+            assert_eq!(backoff.turn(0.0, seconds(86_400)), seconds(120));
+        }
+        assert_eq!(backoff.next_wait(1.0, None), seconds(1));
     }
 
     proptest! {

@@ -46,7 +46,17 @@ impl Heartbeat {
         }
     }
 
-    /// How often to look.
+    /// When to look next, as far as is known now: not before then is there
+    /// anything to do.
+    #[must_use]
+    pub fn due(&self) -> Instant {
+        match self.asked {
+            Some(asked) => asked + self.interval / 2,
+            None => self.heard + self.interval,
+        }
+    }
+
+    /// How often to look, for whoever looks at other things, too.
     #[must_use]
     pub fn tick(&self) -> Duration {
         (self.interval / 10).clamp(Duration::from_millis(5), Duration::from_secs(1))
@@ -72,5 +82,18 @@ mod tests {
         assert_eq!(saved.check(at(14), at(13)), Life::Heard);
         assert_eq!(saved.check(at(22), at(13)), Life::Heard);
         assert_eq!(saved.check(at(23), at(13)), Life::Ask);
+    }
+
+    #[test]
+    fn who_looks_only_when_it_is_due_finds_the_dead_in_time_and_nothing_in_vain() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut peer = Heartbeat::new(Duration::from_secs(10), start);
+        assert_eq!(peer.due(), at(10));
+        assert_eq!(peer.check(at(10), at(7)), Life::Heard);
+        assert_eq!(peer.due(), at(17));
+        assert_eq!(peer.check(at(17), at(7)), Life::Ask);
+        assert_eq!(peer.due(), at(22));
+        assert_eq!(peer.check(at(22), at(7)), Life::Dead);
     }
 }

@@ -50,6 +50,12 @@ impl PoolSize {
         self.size
     }
 
+    /// Whether it was not used for a while: then time alone changes nothing.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.last_use.is_none()
+    }
+
     fn settle(&mut self, now: Instant) {
         if self.last_use.is_some_and(|last| now.saturating_duration_since(last) >= self.quiet) {
             self.size = self.rest;

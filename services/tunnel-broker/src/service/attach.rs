@@ -21,7 +21,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::body::Body;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Status, Streaming};
-use tonic_prost::ProstCodec;
 use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{
     AttachRequest, AttachResponse, Ping, Pong, Welcome, attach_request,
@@ -32,6 +31,7 @@ use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Fault, Principal, Reason};
 
 use super::raw::Method;
+use super::small_codec::SmallCodec;
 use crate::audit;
 use crate::domain::hello;
 use crate::state::{Broker, CONTROL_QUEUE, Session, SessionSpec};
@@ -106,7 +106,7 @@ impl Method for AttachMethod {
         caller: Caller,
         request: Request<Body>,
     ) -> Result<Response<Body>, Fault> {
-        let codec = ProstCodec::<AttachResponse, AttachRequest>::default();
+        let codec = SmallCodec::<AttachResponse, AttachRequest>::new();
         let mut grpc = Grpc::new(codec).max_decoding_message_size(MAX_MESSAGE);
         Ok(grpc.streaming(Streams { method: self, caller }, request).await)
     }
@@ -143,8 +143,10 @@ async fn read(
     interval: Duration,
 ) -> Fault {
     let mut heartbeat = Heartbeat::new(interval, clock::instant());
-    let mut tick = tokio::time::interval(heartbeat.tick());
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // It does not move with each sign of life: one timer an interval, and not a
+    // tick for each of thousands of sessions.
+    let look = tokio::time::sleep_until(heartbeat.due().into());
+    tokio::pin!(look);
     let mut nonce = 0;
     loop {
         tokio::select! {
@@ -175,8 +177,7 @@ async fn read(
                     Err(status) => return lost("the control stream broke").caused_by(status),
                 }
             }
-            _ = tick.tick() => {
-                session.sweep();
+            () = &mut look => {
                 match heartbeat.check(clock::instant(), session.life.heard()) {
                     Life::Heard => {}
                     Life::Ask => {
@@ -185,6 +186,7 @@ async fn read(
                     }
                     Life::Dead => return lost("the agent fell silent"),
                 }
+                look.as_mut().reset(heartbeat.due().into());
             }
         }
     }
@@ -197,7 +199,7 @@ fn lost(message: &str) -> Fault {
 /// What the agent is told. It ends with the fault of the session; when the
 /// agent's stream goes away, the session does.
 pub(super) struct ControlStream {
-    queue: mpsc::Receiver<AttachResponse>,
+    queue: mpsc::Receiver<Box<AttachResponse>>,
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     session: Arc<Session>,
     broker: Arc<Broker>,
@@ -212,7 +214,7 @@ impl Stream for ControlStream {
             return Poll::Ready(None);
         }
         if let Poll::Ready(Some(message)) = self.queue.poll_recv(cx) {
-            return Poll::Ready(Some(Ok(message)));
+            return Poll::Ready(Some(Ok(*message)));
         }
         ready!(self.closed.as_mut().poll(cx));
         self.done = true;

@@ -5,6 +5,7 @@ mod carry;
 mod dial;
 mod exposures;
 mod raw;
+mod small_codec;
 mod tunnels;
 
 pub use attach::AttachMethod;

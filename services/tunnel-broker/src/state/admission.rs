@@ -11,6 +11,8 @@ use governor::{Quota, RateLimiter};
 use wolfpack_runtime::clock;
 use wolfpack_types::{Fault, Principal, Reason};
 
+use super::turns::Turns;
+
 /// How often one agent may attach in a second; an honest one backs off.
 const OWN_ATTACHES: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 /// How often at once, as after a few quick restarts.
@@ -34,16 +36,19 @@ type Limiter<K, S> = RateLimiter<K, S, RuntimeClock, NoOpMiddleware<Instant>>;
 pub(super) struct Admission {
     all: Limiter<NotKeyed, InMemoryState>,
     own: Limiter<String, DefaultKeyedStateStore<String>>,
+    turns: Turns,
 }
 
 impl Admission {
     /// At most `per_second` of all agents, and as many again at once.
     pub(super) fn new(per_second: u32) -> Self {
+        let turns = Turns::new(per_second);
         let per_second = NonZeroU32::new(per_second).unwrap_or(NonZeroU32::MIN);
         let own = Quota::per_second(OWN_ATTACHES).allow_burst(OWN_ATTACHES_AT_ONCE);
         Self {
             all: RateLimiter::direct_with_clock(Quota::per_second(per_second), RuntimeClock),
             own: RateLimiter::new(own, DefaultKeyedStateStore::default(), RuntimeClock),
+            turns,
         }
     }
 
@@ -51,7 +56,8 @@ impl Admission {
     /// nothing from what all of them share.
     ///
     /// # Errors
-    /// `HANDSHAKES_LIMITED`, with a hint when to try.
+    /// `HANDSHAKES_LIMITED`, with a hint when to try: where too many come at once,
+    /// a turn of this agent's own.
     pub(super) fn check(&self, agent: &Principal) -> Result<(), Fault> {
         self.own.check_key(&agent.to_string()).map_err(|_| {
             Fault::new(
@@ -65,7 +71,7 @@ impl Admission {
                 Reason::HandshakesLimited,
                 "too many agents attach at once; wait and try again",
             )
-            .retry_in(Duration::from_secs(1))
+            .retry_in(self.turns.next(clock::instant(), rand::random()))
         })
     }
 

@@ -1,6 +1,7 @@
 //! All tunnels of this broker.
 
 mod drain;
+mod sweep;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -27,9 +28,6 @@ use super::session::{Session, SessionSpec};
 use super::waiting::Waiting;
 use crate::domain::access::Owner;
 use crate::domain::hello::Introduction;
-
-/// How often the ledger of instances is swept.
-const SWEEP: Duration = Duration::from_secs(300);
 
 /// The longest an attached instance has to show that it lives, when an older
 /// one wants its place; less than an agent waits for its welcome.
@@ -420,31 +418,42 @@ impl Broker {
         tunnels.events.watch(all)
     }
 
-    /// Forgets instances of long ago, and agents that have not attached lately.
-    pub(crate) fn sweep(&self) {
-        self.admission.sweep();
-        let now = clock::instant();
-        let mut tunnels = self.tunnels.write();
-        if tunnels.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP) {
-            tunnels.swept = Some(now);
-            let Tunnels { by_endpoint, ledger, .. } = &mut *tunnels;
-            ledger.forget(now, |endpoint| by_endpoint.contains_key(&endpoint.to_string()));
-        }
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        self.tunnels.read().by_endpoint.values().cloned().collect()
     }
 
     /// Tunnels, parked streams, connections, and dials that wait, now.
     #[must_use]
     pub fn counts(&self) -> [u64; 4] {
-        let sessions: Vec<Arc<Session>> =
-            self.tunnels.read().by_endpoint.values().cloned().collect();
-        let parked: usize = sessions.iter().map(|session| session.parked()).sum();
-        let pending: usize = sessions.iter().map(|session| session.pending()).sum();
-        [
-            sessions.len() as u64,
-            parked as u64,
-            u64::from(self.connections.load(Ordering::SeqCst)),
-            (pending + self.waiting.len()) as u64,
-        ]
+        [self.attached(), self.parked(), self.connected(), self.waiting()]
+    }
+
+    /// Tunnels that are attached.
+    #[must_use]
+    pub fn attached(&self) -> u64 {
+        self.tunnels.read().by_endpoint.len() as u64
+    }
+
+    /// Streams that are parked; looks at each session.
+    #[must_use]
+    pub fn parked(&self) -> u64 {
+        self.sum(|session| session.parked())
+    }
+
+    /// Connections open or being opened.
+    #[must_use]
+    pub fn connected(&self) -> u64 {
+        u64::from(self.connections.load(Ordering::SeqCst))
+    }
+
+    /// Dials that wait for an agent or a stream; looks at each session.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.sum(|session| session.pending()) + self.waiting.len() as u64
+    }
+
+    fn sum(&self, of: impl Fn(&Session) -> usize) -> u64 {
+        self.sessions().iter().map(|session| of(session) as u64).sum()
     }
 }
 

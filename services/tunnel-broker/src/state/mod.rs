@@ -6,6 +6,7 @@ mod events;
 mod limits;
 mod owners;
 mod session;
+mod turns;
 mod waiting;
 
 pub use broker::Broker;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use governor::clock::{Clock as _, DefaultClock};
@@ -39,8 +39,9 @@ pub struct SessionSpec {
     pub introduction: Introduction,
     /// The project and the boot of a sandbox, from its token.
     pub sandbox: Option<(ProjectId, ExecutionId)>,
-    /// Where control messages go.
-    pub control: mpsc::Sender<AttachResponse>,
+    /// Where control messages go; boxed, as a queue has room for 32 from the
+    /// start, and most queues are empty all the time.
+    pub control: mpsc::Sender<Box<AttachResponse>>,
 }
 
 /// An attached agent: what it offers, what it has parked, what is open.
@@ -57,11 +58,13 @@ pub struct Session {
     /// When it was last heard of.
     pub life: LifeMark,
     attached: SystemTime,
-    control: mpsc::Sender<AttachResponse>,
+    control: mpsc::Sender<Box<AttachResponse>>,
     parking: Mutex<Parking>,
     dials: Mutex<DialTable<oneshot::Sender<Answer>>>,
     links: Mutex<Links>,
     next_link: AtomicU64,
+    /// There may be something to sweep.
+    stirred: AtomicBool,
     connections: AtomicU32,
     /// The most of them.
     max_connections: u32,
@@ -112,12 +115,13 @@ impl Session {
             attached: clock::now(),
             control: spec.control,
             parking: Mutex::new(Parking {
-                streams: Vec::new(),
+                streams: Vec::with_capacity(limits.parked_target as usize),
                 size: PoolSize::new(limits.parked_target as usize).patient(),
             }),
             dials: Mutex::new(DialTable::new(limits.pending_dials)),
             links: Mutex::default(),
             next_link: AtomicU64::new(0),
+            stirred: AtomicBool::new(false),
             connections: AtomicU32::new(0),
             max_connections,
             dial_rate: RateLimiter::direct(dial_rate),
@@ -186,7 +190,7 @@ impl Session {
 
     /// Sends a control message, if there is room for it.
     fn tell(&self, message: Message) -> bool {
-        self.control.try_send(AttachResponse { message: Some(message) }).is_ok()
+        self.control.try_send(Box::new(AttachResponse { message: Some(message) })).is_ok()
     }
 
     /// Takes a place for one connection, and counts the dial.
@@ -245,6 +249,7 @@ impl Session {
             ));
         }
         parking.streams.push(stream);
+        self.stir();
         Ok(())
     }
 
@@ -253,6 +258,7 @@ impl Session {
     pub fn take_parked(&self) -> Option<CarryStream> {
         let mut parking = self.parking.lock();
         parking.size.used(clock::instant());
+        self.stir();
         while let Some(stream) = parking.streams.pop() {
             if !stream.is_gone() {
                 return Some(stream);
@@ -263,21 +269,37 @@ impl Session {
 
     /// To be called now and then: ends the streams that are parked beyond what
     /// is wanted, the oldest first (only the broker ends parked streams), dials
-    /// whose time is over, and connections that nobody is left for.
+    /// whose time is over, and connections that nobody is left for. Does not look
+    /// where nothing was done since the last time and nothing goes on.
     pub(crate) fn sweep(&self) {
+        if !self.stirred.swap(false, Ordering::Relaxed) {
+            return;
+        }
         let now = clock::instant();
         let mut parking = self.parking.lock();
         parking.streams.retain(|stream| !stream.is_gone());
         let wanted = parking.size.wanted(now);
         let surplus = parking.streams.len().saturating_sub(wanted);
         let retired: Vec<CarryStream> = parking.streams.drain(..surplus).collect();
+        let at_rest = parking.size.at_rest();
         drop(parking);
         drop(retired);
-        self.dials.lock().expire(now);
+        let mut dials = self.dials.lock();
+        dials.expire(now);
+        let none_wait = dials.is_empty();
+        drop(dials);
         let links: Vec<WeakLink> = self.links.lock().open.values().cloned().collect();
+        if !(at_rest && none_wait && links.is_empty()) {
+            self.stir();
+        }
         for link in links {
             link.check(now);
         }
+    }
+
+    /// Has the next sweep look; to be called after what it should see.
+    fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
     }
 
     /// Asks the agent for a stream.
@@ -296,6 +318,7 @@ impl Session {
             )
             .about(self.endpoint().to_string())
         })?;
+        self.stir();
         // From here on it is taken back when it is dropped.
         let asked = AskedDial { session: self.clone(), id, answer };
         if self.tell(Message::Dial(Dial { dial_id: bytes_of(&id) })) {
@@ -336,6 +359,7 @@ impl Session {
     pub fn remember(&self, link: &WeakLink) -> u64 {
         let key = self.next_link.fetch_add(1, Ordering::Relaxed);
         self.links.lock().open.insert(key, link.clone());
+        self.stir();
         if let Some(fault) = self.fault() {
             // It closed in between.
             link.abort(lost_to(&fault));

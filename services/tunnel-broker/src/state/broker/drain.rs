@@ -1,7 +1,6 @@
 //! How a broker leaves: nobody new, a word to all who are there, time for what
 //! runs, and an end with a reason for what is left.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use wolfpack_tunnel::protocol::drain;
 use wolfpack_types::{Fault, Reason};
 
 use super::Broker;
-use crate::state::Session;
 
 /// How long agents should wait before they attach elsewhere, each with its part
 /// of a spread on top.
@@ -32,8 +30,7 @@ impl Broker {
     /// are the agent ports of other brokers, `host:port`.
     pub async fn drain(&self, deadline: Duration, alternatives: &[String]) {
         self.draining.cancel();
-        let sessions: Vec<Arc<Session>> =
-            self.tunnels.read().by_endpoint.values().cloned().collect();
+        let sessions = self.sessions();
         let spread = drain::spread(sessions.len(), self.limits.attaches_per_second);
         let message = Drain {
             deadline: Some((self.clock.now() + deadline).into()),
@@ -74,6 +71,8 @@ pub(super) fn leaving() -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::state::broker::tests::spec;
     use crate::state::{Limits, SessionSpec};
