@@ -132,15 +132,13 @@ impl Acceptor {
             } else {
                 socket::tune(&stream);
             }
-            match tls {
-                None => {
-                    this.serve(Box::new(stream), Peer::unknown(Some(address)), Limits::default())
-                        .await;
-                }
-                Some(tls) => match Box::pin(this.handshake(stream, address, &tls)).await {
-                    Ok((io, peer, limits)) => this.serve(io, peer, limits).await,
-                    Err(why) => this.metrics.refused(why),
-                },
+            let begun: Result<(BoxIo, Peer, Limits), Refusal> = match tls {
+                None => Ok((Box::new(stream), Peer::unknown(Some(address)), Limits::default())),
+                Some(tls) => Box::pin(this.handshake(stream, address, &tls)).await,
+            };
+            match begun {
+                Ok((io, peer, limits)) => this.serve(io, peer, limits).await,
+                Err(why) => this.metrics.refused(why),
             }
         });
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -179,23 +180,21 @@ impl Connection {
         Ok(connection.await?)
     }
 
-    /// Resolves when no new request shall come.
-    fn leave(&self, limits: &Limits) -> impl Future<Output = ()> + Send + use<> {
-        let (begin, expires) = (self.drain.begin.clone(), limits.certificate_expires);
-        async move {
-            let expired = async {
-                match expires {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+    /// Resolves when no new request shall come. Boxed: it waits as long as the
+    /// connection lives, and most have no certificate that may end.
+    fn leave(&self, limits: &Limits) -> BoxFuture<'static, ()> {
+        let begin = self.drain.begin.clone();
+        let Some(expires) = limits.certificate_expires else {
+            return Box::pin(begin.cancelled_owned());
+        };
+        Box::pin(async move {
             tokio::select! {
                 () = begin.cancelled() => {}
-                () = expired => {
+                () = tokio::time::sleep_until(expires) => {
                     tracing::info!("the certificate of a peer ended; it has to connect again");
                 }
             }
-        }
+        })
     }
 
     fn service(self: &Arc<Self>, peer: Peer) -> impl Fn(Request<Incoming>) -> Service + use<> {

@@ -86,6 +86,8 @@ impl AttachMethod {
             stream_window: self.broker.limits.stream_window,
         }));
         let (broker, watched) = (self.broker.clone(), session.clone());
+        // Boxed, or the task holds it as it came and as it is read.
+        let inbound = Box::new(inbound);
         self.supervisor.spawn("tunnel_session", async move {
             let fault = read(&watched, inbound, broker.limits.heartbeat).await;
             broker.detach(&watched, &fault);
@@ -139,7 +141,7 @@ impl StreamingService<AttachRequest> for Streams {
 /// Reads what the agent says until the session is over; gives why.
 async fn read(
     session: &Arc<Session>,
-    mut inbound: Streaming<AttachRequest>,
+    mut inbound: Box<Streaming<AttachRequest>>,
     interval: Duration,
 ) -> Fault {
     let mut heartbeat = Heartbeat::new(interval, clock::instant());

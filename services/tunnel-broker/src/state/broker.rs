@@ -437,7 +437,7 @@ impl Broker {
     /// Streams that are parked; looks at each session.
     #[must_use]
     pub fn parked(&self) -> u64 {
-        self.sum(|session| session.parked())
+        self.sum(Session::parked)
     }
 
     /// Connections open or being opened.
@@ -449,7 +449,7 @@ impl Broker {
     /// Dials that wait for an agent or a stream; looks at each session.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.sum(|session| session.pending()) + self.waiting.len() as u64
+        self.sum(Session::pending) + self.waiting.len() as u64
     }
 
     fn sum(&self, of: impl Fn(&Session) -> usize) -> u64 {
