@@ -38,9 +38,6 @@ const CONTROL_QUEUE: usize = 256;
 /// session is given up: a balancer that spreads streams over brokers sends every
 /// other one astray, and the session is good for those that arrive.
 const MOST_ASTRAY: usize = 32;
-/// Of the interval, when the agent asks: before the broker does, so that one
-/// question in an interval serves both sides and their HTTP/2, too.
-const EARLY: f64 = 0.8;
 /// How long parking pauses after the broker refused a stream.
 const PARK_PAUSE: Duration = Duration::from_millis(250);
 
@@ -274,7 +271,7 @@ pub(super) async fn run(
         .and_then(|heartbeat| Duration::try_from(heartbeat).ok())
         .filter(|heartbeat| !heartbeat.is_zero())
         .unwrap_or(Duration::from_secs(10));
-    let mut heartbeat = Heartbeat::new(interval.mul_f64(EARLY), clock::instant());
+    let mut heartbeat = Heartbeat::early(interval, clock::instant());
     let mut tick = tokio::time::interval(heartbeat.tick());
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut draining = Some(draining);
