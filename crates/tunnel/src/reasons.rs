@@ -3,6 +3,10 @@
 use wolfpack_proto::tunnel::v1::Reset;
 use wolfpack_types::{Fault, Reason};
 
+/// In the metadata of `HANDSHAKES_LIMITED`: its hint is the agent's turn, and no
+/// plain "later".
+pub const TURN: &str = "turn";
+
 /// Reasons an agent may give for a connection; anything else it says is read as
 /// a reset, so that an agent cannot make a caller believe, say, that its key is
 /// invalid.

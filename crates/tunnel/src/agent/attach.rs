@@ -13,6 +13,7 @@ use super::exports::Exports;
 use super::session::{self, SessionEnd};
 use super::{AgentTunnelConfig, BrokerAt};
 use crate::protocol::{Backoff, drain};
+use crate::reasons::TURN;
 
 pub(super) struct Attacher {
     pub(super) config: AgentTunnelConfig,
@@ -71,13 +72,15 @@ impl Attacher {
             }
             backoff.was_up_for(clock::instant().duration_since(began));
             let jitter = || attacher.config.jitter.fraction();
-            let (next, wait) = match (draining, fault.reason, fault.retry_after) {
-                (Some(leaving), ..) => {
+            let (next, wait) = match (draining, fault.retry_after) {
+                (Some(leaving), _) => {
                     (drain::elsewhere(&addresses, at, &leaving.alternatives), leaving.wait)
                 }
-                // This broker will have room then; another one said nothing.
-                (None, Reason::HandshakesLimited, Some(turn)) => (at, backoff.turn(jitter(), turn)),
-                (None, _, hint) => ((at + 1) % addresses.len(), backoff.next_wait(jitter(), hint)),
+                // It will have room then. Where there are others, they may have it now.
+                (None, Some(turn)) if addresses.len() == 1 && fault.metadata.contains_key(TURN) => {
+                    (at, backoff.turn(jitter(), turn))
+                }
+                (None, hint) => ((at + 1) % addresses.len(), backoff.next_wait(jitter(), hint)),
             };
             at = next;
             tracing::info!(

@@ -20,7 +20,7 @@ use super::dials::PendingDial;
 use super::session::Session;
 use crate::grpc;
 use crate::protocol::{DataMode, encode};
-use crate::stream::{Incoming, Item, reset};
+use crate::stream::{Incoming, IncomingError, Item, reset};
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -39,6 +39,17 @@ pub(super) enum Ended {
 pub(super) struct Waiting {
     pub(super) incoming: Incoming,
     pub(super) control: CarryControl,
+    /// What was read of it already.
+    pub(super) read: Option<Item>,
+}
+
+impl Waiting {
+    async fn next(&mut self) -> Result<Item, IncomingError> {
+        match self.read.take() {
+            Some(item) => Ok(item),
+            None => self.incoming.next().await,
+        }
+    }
 }
 
 /// Opens a stream that answers the dial `dial_id`, or parks when that is empty,
@@ -62,7 +73,7 @@ pub(super) async fn carry(
         }
     };
     let mut waiting = match opening {
-        Ok(incoming) => Waiting { incoming, control },
+        Ok(incoming) => Waiting { incoming, control, read: None },
         Err(fault) => {
             control.retire();
             return Ended::Failed(fault);
@@ -70,7 +81,7 @@ pub(super) async fn carry(
     };
     loop {
         let open = tokio::select! {
-            open = next_open(&mut waiting.incoming) => open,
+            open = next_open(&mut waiting) => open,
             () = cancel.cancelled() => {
                 waiting.control.retire();
                 return Ended::Cancelled;
@@ -117,8 +128,8 @@ async fn opening(session: &Session, body: CarryRequestBody) -> Result<Incoming, 
 }
 
 /// Waits until the broker gives the stream work; `None` when it retires it.
-async fn next_open(incoming: &mut Incoming) -> Result<Option<Open>, Fault> {
-    match incoming.next().await {
+async fn next_open(waiting: &mut Waiting) -> Result<Option<Open>, Fault> {
+    match waiting.next().await {
         Ok(Item::Message(bytes)) => {
             match CarryResponse::decode(bytes).ok().and_then(|message| message.frame) {
                 Some(carry_response::Frame::Open(open)) => Ok(Some(open)),

@@ -35,7 +35,7 @@ const LINGER: Duration = Duration::from_secs(60);
 /// costs more than to pass a frame on. Gives the stream back where it is parked
 /// again.
 pub(super) async fn connect(session: &Session, open: Open, stream: Waiting) -> Option<Waiting> {
-    let Waiting { incoming, control } = stream;
+    let Waiting { incoming, control, read: _ } = stream;
     let control = &control;
     let span = tracing::info_span!(
         "tunnel.connection",

@@ -38,21 +38,27 @@ pub(super) async fn serve(
         Err(error) => control.refuse(&fault_of(error)),
     }
     drop(writer);
+    let mut ended = false;
     if again && whole {
-        tokio::select! {
+        let read = tokio::select! {
             biased;
-            () = control.finished() => if let Some(control) = control.next() {
-                // What comes now belongs to the next connection.
-                return Some(Waiting { incoming, control });
-            },
-            item = incoming.next() => if is_end(&item) {
-                control.finished().await;
-                return None;
-            },
+            () = control.finished() => None,
+            item = incoming.next() => Some(item),
+        };
+        ended = read.as_ref().is_some_and(is_end);
+        // It is parked before the broker can say anything of the next connection,
+        // which may have come between the two looks.
+        if !ended && let Some(control) = control.next() {
+            return Some(Waiting { incoming, control, read: read.and_then(Result::ok) });
         }
     }
-    to_end(incoming).await;
+    if !ended {
+        to_end(incoming).await;
+    }
     control.finished().await;
+    if let Some(parked) = control.next() {
+        parked.retire();
+    }
     None
 }
 

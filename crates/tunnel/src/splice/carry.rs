@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
@@ -16,6 +17,7 @@ use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
 use wolfpack_rpc::StreamCut;
+use wolfpack_runtime::clock;
 use wolfpack_types::{Fault, Reason};
 
 use super::again::Again;
@@ -44,19 +46,27 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Gives the body its work; one that is gone lets it go at once, so that whoever
+    /// waits for it hears of it.
     fn set(slot: &Mutex<Self>, work: Work) {
-        Self::change(slot, |slot| slot.work = Some(work));
+        let mut locked = slot.lock();
+        let (left, waker) = if locked.gone {
+            (Some(work), None)
+        } else {
+            (locked.work.replace(work), locked.waker.take())
+        };
+        drop(locked);
+        drop(left);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     fn send(slot: &Mutex<Self>, frame: Bytes) {
-        Self::change(slot, |slot| slot.early.push_back(frame));
-    }
-
-    fn change(slot: &Mutex<Self>, change: impl FnOnce(&mut Self)) {
-        let mut slot = slot.lock();
-        change(&mut slot);
-        let waker = slot.waker.take();
-        drop(slot);
+        let mut locked = slot.lock();
+        locked.early.push_back(frame);
+        let waker = locked.waker.take();
+        drop(locked);
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -117,7 +127,12 @@ impl Body for CarryBody {
 
 impl Drop for CarryBody {
     fn drop(&mut self) {
-        self.slot.lock().gone = true;
+        let mut slot = self.slot.lock();
+        slot.gone = true;
+        let work = slot.work.take();
+        drop(slot);
+        // Not under the lock: the end of a relay is told to the other one.
+        drop(work);
     }
 }
 
@@ -139,6 +154,8 @@ pub struct CarryStream {
     incoming: Option<Incoming>,
     cut: Option<StreamCut>,
     opened: bool,
+    /// When the agent opened it.
+    since: Instant,
 }
 
 impl std::fmt::Debug for CarryStream {
@@ -173,7 +190,8 @@ impl CarryStream {
         let slot = Arc::new(Mutex::new(Slot::default()));
         let body = CarryBody { slot: slot.clone(), relay: None, done: false };
         let (incoming, cut) = (Some(incoming), StreamCut::current());
-        Ok((Self { slot: Some(slot), incoming, cut, opened: false }, body, park))
+        let since = clock::instant();
+        Ok((Self { slot: Some(slot), incoming, cut, opened: false, since }, body, park))
     }
 
     /// One that its agent has parked again.
@@ -181,8 +199,9 @@ impl CarryStream {
         slot: Arc<Mutex<Slot>>,
         incoming: Incoming,
         cut: Option<StreamCut>,
+        since: Instant,
     ) -> Self {
-        Self { slot: Some(slot), incoming: Some(incoming), cut, opened: false }
+        Self { slot: Some(slot), incoming: Some(incoming), cut, opened: false, since }
     }
 
     /// Counts later bytes of the stream as life of its agent.
@@ -252,7 +271,7 @@ impl CarryStream {
         park: Option<super::Park>,
     ) -> Option<RelayBody> {
         let (slot, incoming) = (self.slot.take()?, self.incoming.take()?);
-        let again = park.map(|park| Again::new(slot.clone(), park));
+        let again = park.map(|park| Again::new(slot.clone(), self.since, park));
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
         let down = down.parks_again(again);
         link.carried_by(Carrier { source: down.source(), response: self.cut.take() });
@@ -267,7 +286,7 @@ impl CarryStream {
     /// the connection back. `park` as in [`CarryStream::splice`].
     pub async fn splice_socket(mut self, link: Link, socket: TcpStream, park: Option<super::Park>) {
         let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
-        let again = park.map(|park| Again::new(slot.clone(), park));
+        let again = park.map(|park| Again::new(slot.clone(), self.since, park));
         let (reader, writer) = socket.into_split();
         link.carried_by(Carrier { source: Weak::new(), response: self.cut.take() });
         let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader)));

@@ -23,9 +23,12 @@ use super::relay::caller_left;
 /// To be polled rarely: each poll takes a lock of the socket.
 pub(super) async fn left(link: &Link, socket: &TcpStream) -> Fault {
     let ready = socket.ready(Interest::ERROR).await;
+    // Whoever reads it next would find an end.
+    link.doubt(true);
     let error = ready.and_then(|_| socket.take_error()).unwrap_or_else(Some);
     let finished = error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     if finished || link.way(Direction::Up).finished {
+        link.doubt(false);
         tokio::time::sleep(LINGER).await;
     }
     match error {

@@ -137,6 +137,8 @@ struct State {
     lingers: Option<Instant>,
     /// All ended well, and the agent's stream is no longer the connection's.
     handed_back: bool,
+    /// The end of the caller's socket may be a break.
+    doubted: bool,
 }
 
 impl std::fmt::Debug for Link {
@@ -207,8 +209,9 @@ impl Link {
     }
 
     /// All has ended well, and the agent has parked its stream again: it is the
-    /// connection's no more. `None` when it was aborted in between, or its caller
-    /// has left.
+    /// connection's no more, and the connection is over, whoever still holds a part
+    /// of it: what waits to be sent to the agent is the stream's. `None` when it was
+    /// aborted in between, or its caller has left.
     pub(crate) fn hand_back(&self) -> Option<Carrier> {
         let mut state = self.shared.state.lock();
         if state.fault.is_some() {
@@ -216,7 +219,30 @@ impl Link {
         }
         let carrier = state.carrier.take()?;
         state.handed_back = true;
+        drop(state);
+        let on_end = self.shared.on_end.lock().take();
+        if let Some(on_end) = on_end {
+            let (up, down) = (self.bytes(Direction::Up), self.bytes(Direction::Down));
+            on_end(LinkEnd { up, down, fault: None });
+        }
         Some(carrier)
+    }
+
+    /// The caller's socket has an error that is being looked at: until then its end
+    /// is not believed, as the kernel tells of an error once and of an end after it.
+    pub(crate) fn doubt(&self, doubted: bool) {
+        let mut state = self.shared.state.lock();
+        state.doubted = doubted;
+        let waker = if doubted { None } else { state.wakers[Direction::Up.index()].take() };
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Whether the end of the caller's socket may be a break.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.shared.state.lock().doubted
     }
 
     /// Whether the agent's stream is another connection's, or nobody's.

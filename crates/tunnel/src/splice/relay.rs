@@ -140,6 +140,8 @@ impl RelayBody {
         if let Source::Socket(socket) = &mut self.source {
             return Poll::Ready(match ready!(socket.poll_frame(cx)) {
                 Ok(Some(frame)) => Step::Frame(frame),
+                // Woken by whoever doubts it.
+                Ok(None) if self.link.is_doubted() => return Poll::Pending,
                 Ok(None) => Step::Fin,
                 Err(error) => Step::Fail(caller_left().caused_by(error)),
             });

@@ -9,6 +9,7 @@ use governor::state::keyed::DefaultKeyedStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use wolfpack_runtime::clock;
+use wolfpack_tunnel::reasons::TURN;
 use wolfpack_types::{Fault, Principal, Reason};
 
 use super::turns::Turns;
@@ -71,6 +72,7 @@ impl Admission {
                 Reason::HandshakesLimited,
                 "too many agents attach at once; wait and try again",
             )
+            .with(TURN, "given")
             .retry_in(self.turns.next(clock::instant(), rand::random()))
         })
     }
