@@ -54,9 +54,9 @@ mod tests {
         for raw in [true, false] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             if raw {
-                tune_raw(&listener)
+                tune_raw(&listener);
             } else {
-                tune(&listener)
+                tune(&listener);
             }
             let _near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
             let (far, _) = listener.accept().await.unwrap();
