@@ -59,9 +59,10 @@ impl Sink {
 /// Carries input to the program until the stream ends, which ends its stdin.
 ///
 /// # Errors
-/// The first fault of the stream; the caller must then end the program.
+/// The first fault of the stream; the caller must then end the program, and keep
+/// the sink until it was told to: to the program its end is that of its input.
 pub(super) async fn feed(
-    mut sink: Sink,
+    sink: &mut Sink,
     input: impl Stream<Item = Result<Input, Fault>>,
     reaper: &Reaper,
     leader: Pid,

@@ -34,11 +34,11 @@ pub(super) async fn drive(
     // However this future ends, the program does not stay behind.
     let ending = KillOnDrop::new(reaper, leader);
     let ended = CancellationToken::new();
-    let (sink, stdout, stderr) = split(ends)?;
-    let carried = async {
+    let (mut sink, stdout, stderr) = split(ends)?;
+    let mut carried = Box::pin(async {
         let fed = async {
             tokio::select! {
-                fed = feed(sink, input, reaper, leader) => fed,
+                fed = feed(&mut sink, input, reaper, leader) => fed,
                 () = ended.cancelled() => Ok(()),
             }
         };
@@ -59,9 +59,9 @@ pub(super) async fn drive(
             Ok(())
         };
         tokio::try_join!(waited, fed, drained).map(|(exit, (), ())| exit)
-    };
+    });
     let outcome = tokio::select! {
-        outcome = carried => outcome,
+        outcome = &mut carried => outcome,
         () = output.closed() => Ok(None),
     };
     match outcome {
@@ -70,7 +70,12 @@ pub(super) async fn drive(
             Some(exit)
         }
         gone => {
-            end_tree(reaper, leader, &mut end).await;
+            // Before its pipes close: half of its input is not to look like all of
+            // it to a program that ends when it is told to.
+            terminate(reaper, leader);
+            drop(carried);
+            drop(sink);
+            end_tree(leader, &mut end).await;
             drop(ending);
             if let Err(fault) = gone {
                 let _ = output.send(Err(fault)).await;
@@ -94,14 +99,18 @@ fn split(ends: Ends) -> Option<(Sink, Source, Option<Source>)> {
     }
 }
 
-/// Ends a session: SIGTERM, [`TERM_GRACE`], SIGKILL. By session and not only by
-/// group, because a shell gives each of its jobs a group of its own.
-async fn end_tree(reaper: &Reaper, leader: Pid, end: &mut oneshot::Receiver<Exit>) {
-    let deadline = Instant::now() + TERM_GRACE;
+/// Asks a session to end. By session and not only by group, because a shell gives
+/// each of its jobs a group of its own.
+fn terminate(reaper: &Reaper, leader: Pid) {
     // The number is the session's as long as one of its processes lives.
     reaper.signal_group(leader, Signal::TERM);
     tree::signal_session(leader, Signal::TERM);
     tree::signal_session(leader, Signal::CONT);
+}
+
+/// Waits [`TERM_GRACE`] for the end of a session that was asked to, then kills it.
+async fn end_tree(leader: Pid, end: &mut oneshot::Receiver<Exit>) {
+    let deadline = Instant::now() + TERM_GRACE;
     let _ = tokio::time::timeout_at(deadline, end).await;
     while !tree::session_members(leader).is_empty() {
         if Instant::now() >= deadline {

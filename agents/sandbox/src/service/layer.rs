@@ -12,6 +12,7 @@ use tower::{Layer, Service};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _, dispatcher, field, info, info_span};
 use wolfpack_rpc::error::to_status;
+use wolfpack_rpc::server::whole;
 use wolfpack_runtime::trace_context;
 use wolfpack_tunnel::TunnelPeer;
 use wolfpack_types::{Fault, Reason};
@@ -90,7 +91,8 @@ where
         let work = async move {
             let began = Instant::now();
             let response = match caller {
-                Ok(_) => inner.call(request).await?,
+                // Cancelled input must not look like all of it to a program.
+                Ok(_) => inner.call(whole(request)).await?,
                 Err(fault) => to_status(*fault).into_http(),
             };
             let code = Status::from_header_map(response.headers())

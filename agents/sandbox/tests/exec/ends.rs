@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
+use tokio::net::UnixStream;
+use wolfpack_proto::agent::v1::{ExecRequest, exec_request};
 use wolfpack_proto::sandbox::v1::ExecStart;
 use wolfpack_sandbox_agent::process::tree;
 
@@ -68,6 +70,46 @@ async fn a_cancelled_call_ends_the_tree() {
     let mut said: Vec<&str> = said.lines().collect();
     said.sort_unstable();
     assert_eq!(said, ["child", "leader"], "SIGTERM is enough here");
+}
+
+/// As gRPC clients cancel: the stream is reset while both sides are open, half of
+/// the input sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_is_not_the_end_of_the_input() {
+    let sandbox = sandbox().await;
+    let socket = UnixStream::connect(sandbox.folder.path().join("agent.sock")).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let whole = sandbox.folder.path().join("whole");
+    for _ in 0..20 {
+        let request =
+            http::Request::post("http://sandbox-agent/wolfpack.agent.v1.SandboxAgentService/Exec")
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(())
+                .unwrap();
+        let mut client = client.clone().ready().await.unwrap();
+        let (answer, mut input) = client.send_request(request, false).unwrap();
+        let start = shell(&format!("echo up $$.; cat > /dev/null; echo >> {}", whole.display()));
+        let start = ExecRequest { frame: Some(exec_request::Frame::Start(start)) };
+        let message = prost::Message::encode_to_vec(&start);
+        let mut frame = vec![0];
+        frame.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(&message);
+        input.send_data(frame.into(), false).unwrap();
+        let mut output = answer.await.unwrap().into_body();
+        let mut seen = String::new();
+        let pid = loop {
+            seen.push_str(&String::from_utf8_lossy(&output.data().await.unwrap().unwrap()));
+            let pid = seen.split_once("up ").and_then(|(_, rest)| rest.split_once(".\n"));
+            if let Some((pid, _)) = pid {
+                break pid.parse().unwrap();
+            }
+        };
+        input.send_reset(h2::Reason::CANCEL);
+        assert!(gone(pid, PATIENCE).await);
+        assert!(!whole.exists(), "cat took it for the end of its input");
+    }
 }
 
 /// Jobs in groups of their own, deaf to SIGTERM.

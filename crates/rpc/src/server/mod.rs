@@ -56,3 +56,4 @@ pub use profile::{Profile, RateLimit};
 pub use serve::Server;
 pub use shared::Peer;
 pub use socket::{tune, tune_raw};
+pub use whole::whole;

@@ -13,8 +13,10 @@ use tonic::body::Body;
 
 use crate::error::broken_off;
 
-/// Takes a request off its connection.
-pub(crate) fn whole<B>(request: Request<B>) -> Request<Body>
+/// Makes a request whose stream is cancelled end with an error. The server does
+/// it for every request; a server that is not ours needs it as its outermost
+/// layer.
+pub fn whole<B>(request: Request<B>) -> Request<Body>
 where
     B: http_body::Body<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin + 'static,
 {

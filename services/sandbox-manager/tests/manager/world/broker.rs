@@ -7,6 +7,7 @@ use futures::stream::{self, BoxStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
 use tonic::{Request, Response, Status, Streaming};
 use wolfpack_proto::agent::v1::container_service_server::ContainerServiceServer;
 use wolfpack_proto::agent::v1::sandbox_agent_service_server::SandboxAgentServiceServer;
@@ -121,7 +122,9 @@ impl World {
         let (near, far) = tokio::io::duplex(256 * 1024);
         let incoming = stream::iter([Ok::<_, std::io::Error>(far)]).chain(stream::pending());
         let target = Target::parse(&open.target).unwrap();
-        let mut server = tonic::transport::Server::builder();
+        // As the agents do it: a cancelled request is no end of it.
+        let whole = tower::util::MapRequestLayer::new(wolfpack_rpc::server::whole::<Body>);
+        let mut server = tonic::transport::Server::builder().layer(whole);
         match Endpoint::parse(&open.endpoint).unwrap() {
             Endpoint::Wolf(wolf) if target.service() == Target::RUNTIME => {
                 let side = WolfSide { world: self.clone(), wolf: Some(wolf.clone()) };
