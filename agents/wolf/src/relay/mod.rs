@@ -32,9 +32,6 @@ const CONNECTIONS_EACH: usize = 128;
 const CONNECT: Duration = Duration::from_secs(10);
 /// After an accept that failed (no file descriptors left, mostly).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// When a peer that says nothing is asked whether it is there, and how often.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_PROBES: u32 = 3;
 const COPY_BUFFER: usize = 32 * 1024;
 
 /// Where a port leads.
@@ -223,9 +220,7 @@ impl Port {
             Err(_) => return self.metrics.relay_refused(self.target.name, "timeout"),
         };
         for socket in [&inside, &outside] {
-            if let Err(error) = tune(socket) {
-                tracing::debug!(%error, "a relayed socket cannot be tuned");
-            }
+            wolfpack_rpc::server::tune_raw(socket);
         }
         let mut open = Open::new(self.target.name, &self.metrics);
         // Half-close passes through; an error of one side ends both.
@@ -257,16 +252,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.metrics.relay_closed(self.target, self.bytes.0, self.bytes.1);
     }
-}
-
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    use rustix::net::sockopt;
-    socket.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
-    sockopt::set_tcp_keepintvl(socket, KEEPALIVE)?;
-    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,18 +6,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::target::TargetStream;
-
-/// When a program that says nothing is asked whether it is there, and how often.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_PROBES: u32 = 3;
 
 impl TargetStream {
     /// A TCP connection: small writes leave at once, a peer that is gone is
@@ -25,9 +19,7 @@ impl TargetStream {
     /// `held` lives as long as a half of it does.
     #[must_use]
     pub fn tcp<H: Send + Sync + 'static>(socket: TcpStream, held: Arc<H>) -> Self {
-        if let Err(error) = tune(&socket) {
-            tracing::debug!(%error, "a socket cannot be tuned");
-        }
+        wolfpack_rpc::server::tune_raw(&socket);
         let (reader, writer) = halves(socket);
         Self::new(Held(reader, held.clone()), Held(writer, held))
     }
@@ -38,14 +30,6 @@ impl TargetStream {
         let (reader, writer) = socket.into_split();
         Self::new(Held(reader, held.clone()), Held(writer, held))
     }
-}
-
-fn tune(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEPALIVE)?;
-    sockopt::set_tcp_keepintvl(socket, KEEPALIVE)?;
-    Ok(sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?)
 }
 
 fn halves(socket: TcpStream) -> (OwnedReadHalf, Resetting) {
@@ -152,7 +136,10 @@ impl AsyncWrite for Resetting {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use rustix::net::sockopt;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -181,11 +168,13 @@ mod tests {
     #[tokio::test]
     async fn small_writes_leave_at_once_and_a_silent_peer_is_asked() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(!near.nodelay().unwrap(), "or this test shows nothing");
-        tune(&near).unwrap();
-        assert!(near.nodelay().unwrap());
-        assert!(sockopt::socket_keepalive(&near).unwrap());
-        assert_eq!(sockopt::tcp_keepidle(&near).unwrap(), KEEPALIVE);
+        let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        near.set_nonblocking(true).unwrap();
+        let seen = near.try_clone().unwrap();
+        assert!(!seen.nodelay().unwrap(), "or this test shows nothing");
+        let _stream = TargetStream::tcp(TcpStream::from_std(near).unwrap(), Arc::new(()));
+        assert!(seen.nodelay().unwrap());
+        assert!(sockopt::socket_keepalive(&seen).unwrap());
+        assert!(sockopt::tcp_keepidle(&seen).unwrap() < Duration::from_secs(60));
     }
 }

@@ -93,8 +93,7 @@ impl Listener {
         match self {
             Self::Tcp(listener, _) => {
                 let (socket, from) = listener.accept().await?;
-                // Small answers at once; that it cannot be is no failure.
-                let _ = socket.set_nodelay(true);
+                wolfpack_rpc::server::tune_raw(&socket);
                 Ok(Near::new(Socket::Tcp(socket, from)))
             }
             Self::Unix(listener, _) => Ok(Near::new(Socket::Unix(listener.accept().await?.0))),
