@@ -39,6 +39,8 @@ const SYSTEM_ROOTS: [&str; 3] =
 pub(crate) struct Api {
     channel: RpcChannel,
     server: String,
+    tls: Option<ClientTls>,
+    api_key: Option<SecretString>,
 }
 
 impl Api {
@@ -54,9 +56,9 @@ impl Api {
             true => Some(tls(place.ca.as_deref(), given)?),
             false => None,
         };
-        let channel = RpcChannel::to_gateway(&place.server, tls.as_ref(), place.api_key)
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Self { channel, server: place.server })
+        let Place { server, api_key, .. } = place;
+        let channel = channel(&server, tls.as_ref(), api_key.as_ref())?;
+        Ok(Self { channel, server, tls, api_key })
     }
 
     /// Where the gateway is.
@@ -128,9 +130,25 @@ impl Api {
         Dialer::new(self.channel.clone())
     }
 
+    /// As [`Api::dialer`], by a connection to the gateway that no other call is
+    /// on: the gateway takes 256 on each.
+    pub(crate) fn dialer_apart(&self) -> Result<Dialer, Failure> {
+        let channel = channel(&self.server, self.tls.as_ref(), self.api_key.as_ref())?;
+        Ok(Dialer::new(channel))
+    }
+
     pub(crate) fn scheduler(&self) -> SchedulerServiceClient<RpcChannel> {
         SchedulerServiceClient::new(self.channel.clone())
     }
+}
+
+fn channel(
+    server: &str,
+    tls: Option<&ClientTls>,
+    api_key: Option<&SecretString>,
+) -> Result<RpcChannel, Failure> {
+    RpcChannel::to_gateway(server, tls, api_key.cloned())
+        .map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// `given` says that the user named the file, and not the context.

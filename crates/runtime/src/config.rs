@@ -59,12 +59,20 @@ pub fn load<T>(env_prefix: &str, file: Option<&Path>) -> Result<T, ConfigError>
 where
     T: DeserializeOwned + Serialize + Default + Validate,
 {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    load_from(env_prefix, file, variables)
+    load_from(env_prefix, file, variables())
 }
 
-fn load_from<T>(
+/// The environment of the process, but for what is no text.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// As [`load`], with these variables in place of the environment.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_from<T>(
     env_prefix: &str,
     file: Option<&Path>,
     variables: impl Iterator<Item = (String, String)>,

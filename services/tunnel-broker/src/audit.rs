@@ -20,22 +20,44 @@ pub(crate) fn attach_refused(agent: &Principal, fault: &Fault) {
     );
 }
 
-/// Somebody asked for the end of a tunnel, and got it or not: `session` is the
-/// one that ended, if one did.
+/// What became of a call that was to close a tunnel.
+#[derive(Debug)]
+pub(crate) enum Closing {
+    /// This session ended.
+    Closed(String),
+    /// None did.
+    Missed {
+        /// The session that was meant; empty for whichever is there.
+        named: String,
+        /// Another one, that is there.
+        attached: Option<String>,
+    },
+}
+
+/// Somebody asked for the end of a tunnel, and got it or not.
 pub(crate) fn close(
     caller: &Principal,
     endpoint: &Endpoint,
     why: &str,
-    result: Result<Option<&str>, &Fault>,
+    result: Result<&Closing, &Fault>,
 ) {
     match result {
-        Ok(session) => tracing::warn!(
+        Ok(Closing::Closed(session)) => tracing::warn!(
             audit = "tunnel.closed",
             caller = %caller,
             %endpoint,
             session,
             why,
             "a tunnel was closed by its owner"
+        ),
+        Ok(Closing::Missed { named, attached }) => tracing::info!(
+            audit = "tunnel.close_missed",
+            caller = %caller,
+            %endpoint,
+            named,
+            attached,
+            why,
+            "no tunnel was closed: the one that was meant is not there"
         ),
         Err(fault) => tracing::warn!(
             audit = "tunnel.close_refused",
@@ -152,12 +174,21 @@ mod tests {
         }
         let fault = Fault::new(Reason::RoleTooLow, "no");
         let caller = Principal::Service("registry".into());
+        let missed = |attached: Option<&str>| Closing::Missed {
+            named: "s1".to_owned(),
+            attached: attached.map(str::to_owned),
+        };
         let lines = crate::audit_lines::of(|| {
-            close(&caller, &endpoint, "why", Ok(Some("s1")));
+            close(&caller, &endpoint, "why", Ok(&Closing::Closed("s1".to_owned())));
             close(&caller, &endpoint, "why", Err(&fault));
+            close(&caller, &endpoint, "why", Ok(&missed(Some("s2"))));
+            close(&caller, &endpoint, "why", Ok(&missed(None)));
         });
         let of = format!("caller={caller} endpoint={endpoint}");
         assert_eq!(lines[0], format!("tunnel.closed {of} session=\"s1\" why=\"why\""));
         assert_eq!(lines[1], format!("tunnel.close_refused {of} reason=ROLE_TOO_LOW why=\"why\""));
+        let missed = format!("tunnel.close_missed {of} named=\"s1\"");
+        assert_eq!(lines[2], format!("{missed} attached=\"s2\" why=\"why\""));
+        assert_eq!(lines[3], format!("{missed} why=\"why\""));
     }
 }

@@ -16,6 +16,10 @@ Each connection to LOCAL becomes one to TARGET, until Ctrl-C. LOCAL is a port of
 you can use; a free port of 127.0.0.1 without it. TARGET is a name that
 `wolfpack tunnel get` shows, tcp:PORT, or PORT alone for the same.
 
+At its start it dials each TARGET once, so that what is not allowed is told at
+once: a server that takes only one connection (nc -l) needs --no-check. It ends by
+itself when the wolf or the sandbox is gone for good.
+
   wolfpack port-forward sandbox/box 8080:80 5432        two ports of a sandbox
 
   wolfpack port-forward wolf/ID wolf-api                the API of games-on-whales Wolf
@@ -28,6 +32,13 @@ pub struct PortForwardArgs {
     /// What to reach there, and where to listen for it
     #[arg(required = true, value_name = "[LOCAL:]TARGET")]
     pub forward: Vec<ForwardArg>,
+    /// Do not dial the targets at the start: what is not allowed or not there is told with the
+    /// first connection
+    #[arg(long)]
+    pub no_check: bool,
+    /// The most connections at once, over all ports; those beyond wait, and it is told
+    #[arg(long, value_name = "COUNT", default_value_t = 800, value_parser = clap::value_parser!(u16).range(1..=800))]
+    pub connections: u16,
     /// How to print where it listens: a line or a JSON object for each.
     #[command(flatten)]
     pub output: OutputArgs,

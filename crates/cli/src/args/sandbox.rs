@@ -196,7 +196,7 @@ pub struct LinkArgs {
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
     /// How long it lives, 1 minute to 7 days; it cannot be taken back before, but ends with the sandbox
-    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = values::duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = values::link_life)]
     pub life: Duration,
     /// How to print it.
     #[command(flatten)]

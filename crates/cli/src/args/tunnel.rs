@@ -15,7 +15,7 @@ pub enum TunnelCommand {
     Get(TunnelGetArgs),
     /// End the tunnel of a wolf or a sandbox; its agent attaches again
     Close(TunnelCloseArgs),
-    /// Show tunnels as they come and go
+    /// Show tunnels as they come and go: TIME is when one attached, and when its end was heard of
     Watch(OutputArgs),
 }
 

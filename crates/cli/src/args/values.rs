@@ -124,6 +124,22 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     }
 }
 
+/// How long a link may live.
+const LINK_LIFE: std::ops::RangeInclusive<u64> = 60..=7 * 24 * 3600;
+
+/// The life of a link: as [`duration`], 1 minute to 7 days.
+///
+/// # Errors
+/// When it is no duration, or not one of these.
+pub fn link_life(text: &str) -> Result<std::time::Duration, String> {
+    let life = duration(text)?;
+    let whole = life.as_secs() + u64::from(life.subsec_nanos() > 0);
+    match LINK_LIFE.contains(&life.as_secs()) && LINK_LIFE.contains(&whole) {
+        true => Ok(life),
+        false => Err("a link lives 1 minute to 7 days; write 1m, 2h or 7days".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +171,17 @@ mod tests {
         assert!(told.contains("at least 32M") && told.contains("1M or 1G"), "{told}");
         assert!(memory("31M").unwrap_err().contains("at least 32M"));
         assert!(memory("x").unwrap_err().contains("such as 512M"));
+    }
+
+    #[test]
+    fn a_link_lives_from_a_minute_to_a_week() {
+        for (text, seconds) in [("1m", 60), ("90s", 90), ("1h", 3600), ("7days", 604_800)] {
+            assert_eq!(link_life(text), Ok(std::time::Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["10s", "59s 999ms", "7days 1ms", "8days", "0s", "-1m", "x"] {
+            assert!(link_life(bad).is_err(), "{bad}");
+        }
+        assert!(link_life("10s").unwrap_err().contains("1 minute to 7 days"));
     }
 
     #[test]

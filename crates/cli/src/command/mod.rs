@@ -8,6 +8,7 @@ mod port_forward;
 mod resolve;
 mod retry;
 mod sandbox;
+mod standing;
 mod tunnel;
 mod wolf;
 

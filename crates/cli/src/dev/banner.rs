@@ -1,10 +1,10 @@
 //! What a person sees when the fleet is ready.
 
-use super::config::DevConfig;
 use super::ready::Ready;
 
-/// Addresses, the key, and three commands to try.
-pub(super) fn text(config: &DevConfig, ready: &Ready) -> String {
+/// Addresses, the key, and three commands to try; what is said of the end is
+/// that of an ephemeral fleet or of one that is started again.
+pub(super) fn text(ephemeral: bool, ready: &Ready) -> String {
     let Ready {
         server,
         server_tls,
@@ -20,15 +20,23 @@ pub(super) fn text(config: &DevConfig, ready: &Ready) -> String {
     let data = data.display();
     let ca = ca.display();
     // Without a context of its own the command line needs to be told where and who.
-    let export = if config.arguments.ephemeral {
-        format!("  export WOLFPACK_SERVER={server} WOLFPACK_API_KEY={api_key}\n")
-    } else {
-        String::new()
+    let export = match ephemeral {
+        true => format!("  export WOLFPACK_SERVER={server} WOLFPACK_API_KEY={api_key}\n"),
+        false => String::new(),
     };
-    let end = if config.arguments.ephemeral && wolf_container.is_some() {
-        "Ctrl-C drains, stops, and removes the wolf with its sandboxes."
-    } else {
-        "Ctrl-C drains and stops; sandboxes live on and are found again at the next start."
+    let end = match (ephemeral, wolf_container.is_some()) {
+        (false, _) => {
+            "Ctrl-C drains and stops; sandboxes live on and are found again at the next start."
+        }
+        (true, true) => {
+            "Ctrl-C drains, stops, and removes the wolf with its sandboxes: nothing of them comes back.\n\
+             The folder of the state stays, for you to remove."
+        }
+        (true, false) => {
+            "Ctrl-C drains and stops. Sandboxes are left running in the engine, and nothing reaches them\n\
+             until a start on the same state: delete them first. The folder of the state stays, for you\n\
+             to remove."
+        }
     };
     let address = server.trim_start_matches("http://");
     format!(
@@ -52,4 +60,40 @@ Try, in another terminal:
 {end}
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(ephemeral: bool, container: bool) -> String {
+        let ready = Ready {
+            server: "http://127.0.0.1:1".into(),
+            server_tls: "https://localhost:2".into(),
+            agents: "127.0.0.1:3".into(),
+            api_key: "wp_dev_x".into(),
+            ca: "/data/ca.crt".into(),
+            wolf: "wolves/a".into(),
+            wolf_runs: "somewhere".into(),
+            wolf_container: container.then(|| "c".into()),
+            network: "n".into(),
+            data: "/data".into(),
+        };
+        text(ephemeral, &ready)
+    }
+
+    #[test]
+    fn what_lives_on_is_told_as_it_is() {
+        for container in [false, true] {
+            let stays = told(false, container);
+            assert!(stays.contains("found again at the next start"), "{stays}");
+            assert!(!stays.contains("export "), "the context says it: {stays}");
+            let passes = told(true, container);
+            assert!(!passes.contains("found again"), "{passes}");
+            assert!(passes.contains("The folder of the state stays"), "{passes}");
+            assert!(passes.contains("export WOLFPACK_SERVER="), "{passes}");
+            assert_eq!(passes.contains("removes the wolf with its sandboxes"), container);
+            assert_eq!(passes.contains("left running in the engine"), !container);
+        }
+    }
 }

@@ -15,11 +15,27 @@ use super::arguments::DevArgs;
 use super::engine;
 
 /// What only the environment says.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Environment {
     /// Logs, traces, metrics of every part.
     telemetry: TelemetryConfig,
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        // A person wants the banner, not a line for each call; what goes wrong is still told.
+        let telemetry = TelemetryConfig { filter: "warn".to_owned(), ..TelemetryConfig::default() };
+        Self { telemetry }
+    }
+}
+
+impl Environment {
+    fn read(
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, config::ConfigError> {
+        config::load_from("WOLFPACK_DEV", None, variables)
+    }
 }
 
 impl Validate for Environment {
@@ -39,12 +55,7 @@ pub(super) struct DevConfig {
 
 impl DevConfig {
     pub(super) fn load(arguments: DevArgs) -> Result<Self, BoxError> {
-        let environment: Environment = config::load("WOLFPACK_DEV", None)?;
-        let mut telemetry = environment.telemetry;
-        // A person wants the banner, not a line for each call; what goes wrong is still told.
-        if telemetry.filter == TelemetryConfig::default().filter {
-            "warn".clone_into(&mut telemetry.filter);
-        }
+        let telemetry = Environment::read(config::variables())?.telemetry;
         let data = match &arguments.data {
             Some(folder) => folder.clone(),
             None => default_data()?,
@@ -150,4 +161,22 @@ fn find_sandbox_agent() -> Result<PathBuf, BoxError> {
         .ok_or_else(|| {
             format!("no {NAME} beside this program or in PATH; build it with scripts/build-sandbox-agent and pass --sandbox-agent FILE").into()
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_given_counts_even_where_it_is_the_services_default() {
+        let filter = |given: Option<&str>| {
+            let name = "WOLFPACK_DEV__TELEMETRY__FILTER".to_owned();
+            let variables = given.map(|filter| (name, filter.to_owned())).into_iter();
+            Environment::read(variables).unwrap().telemetry.filter
+        };
+        assert_eq!(filter(None), "warn");
+        for given in ["info", "warn", "wolfpack=debug,info"] {
+            assert_eq!(filter(Some(given)), given);
+        }
+    }
 }

@@ -107,7 +107,7 @@ async fn start(config: &DevConfig, parts: &mut Parts) -> Result<(), BoxError> {
     let ready = Ready::new(config, &fleet, &wolf);
     ready.save(config)?;
     // Whoever closed stdout does not want to read it.
-    let _ = crate::output::line(&banner::text(config, &ready));
+    let _ = crate::output::line(&banner::text(config.arguments.ephemeral, &ready));
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! A broker whose targets behave as their ports say.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -15,13 +16,28 @@ use wolfpack_types::Reason;
 
 use crate::fake_gateway::{Answers, fault};
 
-/// How each connection ended, as the target saw it.
+/// What was dialed, and how it went.
 #[derive(Clone, Default)]
-pub(crate) struct Dials(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Dials {
+    /// How each connection ended, as the target saw it.
+    ends: Arc<Mutex<Vec<String>>>,
+    /// What each dial came by.
+    callers: Arc<Mutex<Vec<SocketAddr>>>,
+    /// Why nobody is there to dial, where that is so.
+    away: Arc<Mutex<Option<Reason>>>,
+}
 
 impl Dials {
     pub(crate) fn ends(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.ends.lock().unwrap().clone()
+    }
+
+    pub(crate) fn callers(&self) -> Vec<SocketAddr> {
+        self.callers.lock().unwrap().clone()
+    }
+
+    pub(crate) fn all_fail(&self, why: Option<Reason>) {
+        *self.away.lock().unwrap() = why;
     }
 }
 
@@ -37,19 +53,23 @@ impl DialService for Dials {
         &self,
         request: Request<Streaming<DialRequest>>,
     ) -> Result<Response<Self::DialStream>, Status> {
+        self.callers.lock().unwrap().extend(request.remote_addr());
         let mut requests = request.into_inner();
         let Some(DialRequest { frame: Some(dial_request::Frame::Open(open)) }) =
             requests.message().await?
         else {
             return Err(fault(Reason::FirstMessageMissing));
         };
+        if let Some(why) = *self.away.lock().unwrap() {
+            return Err(fault(why));
+        }
         match open.target.as_str() {
             "tcp:403" => return Err(fault(Reason::TargetForbidden)),
             "tcp:503" => return Err(fault(Reason::TargetUnreachable)),
             _ => {}
         }
         let (send, answers) = mpsc::channel(4);
-        let ends = self.0.clone();
+        let ends = self.ends.clone();
         tokio::spawn(async move {
             let mut requests = Caller { early: open.early_data, requests };
             let end = match open.target.as_str() {

@@ -42,6 +42,7 @@ pub(crate) struct FakeGateway {
     address: SocketAddr,
     pub(crate) dials: Dials,
     pub(crate) images: Images,
+    good: Arc<Mutex<pb::SandboxState>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -60,8 +61,11 @@ impl FakeGateway {
         let listener = runtime.block_on(tokio::net::TcpListener::bind(address)).unwrap();
         let address = listener.local_addr().unwrap();
         let state = State::default();
+        let good = state.good.clone();
         let (dials, images) = (Dials::default(), Images::default());
         let server = tonic::transport::Server::builder()
+            // As the real one.
+            .max_concurrent_streams(256)
             .add_service(DialServiceServer::with_interceptor(dials.clone(), key))
             .add_service(ImageServiceServer::with_interceptor(images.clone(), key))
             .add_service(WolfServiceServer::with_interceptor(Wolves, key))
@@ -73,11 +77,16 @@ impl FakeGateway {
             .add_service(SandboxIoServiceServer::with_interceptor(state, key))
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(server);
-        Self { address, dials, images, _runtime: runtime }
+        Self { address, dials, images, good, _runtime: runtime }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What the manager says of the good sandbox from now on.
+    pub(crate) fn becomes(&self, state: pb::SandboxState) {
+        *self.good.lock().unwrap() = state;
     }
 
     pub(crate) fn url(&self) -> String {
@@ -101,6 +110,8 @@ fn key(request: Request<()>) -> Result<Request<()>, Status> {
 struct State {
     created: Arc<Mutex<Option<pb::Sandbox>>>,
     watches: Arc<AtomicU32>,
+    /// The state of the good sandbox.
+    good: Arc<Mutex<pb::SandboxState>>,
 }
 
 fn sandbox(name: &str) -> pb::Sandbox {
@@ -151,7 +162,9 @@ impl SandboxService for State {
     ) -> Result<Response<pb::GetSandboxResponse>, Status> {
         match request.into_inner().name.as_str() {
             "sandboxes/good-id" => {
-                Ok(Response::new(pb::GetSandboxResponse { sandbox: Some(sandbox("good")) }))
+                let status = Some(status(*self.good.lock().unwrap()));
+                let sandbox = pb::Sandbox { status, ..sandbox("good") };
+                Ok(Response::new(pb::GetSandboxResponse { sandbox: Some(sandbox) }))
             }
             _ => Err(fault(Reason::SandboxNotFound)),
         }

@@ -156,12 +156,16 @@ impl TunnelService for Wolves {
         request: Request<tunnel::CloseTunnelRequest>,
     ) -> Result<Response<tunnel::CloseTunnelResponse>, Status> {
         let request = request.into_inner();
-        let session_id = match (request.endpoint.as_str(), request.session_id.as_str()) {
-            ("wolves/one", "" | "now") if request.reason != "no" => "now".to_owned(),
-            ("wolves/one", _) => String::new(),
+        let (ended, left) = match (request.endpoint.as_str(), request.session_id.as_str()) {
+            ("wolves/one", "" | "now") if request.reason != "no" => ("now", ""),
+            ("wolves/one", _) => ("", "now"),
+            ("wolves/three", _) => ("", ""),
             _ => return Err(fault(Reason::RoleTooLow)),
         };
-        Ok(Response::new(tunnel::CloseTunnelResponse { session_id }))
+        Ok(Response::new(tunnel::CloseTunnelResponse {
+            session_id: ended.to_owned(),
+            attached_session_id: left.to_owned(),
+        }))
     }
 
     async fn list_tunnels(
@@ -193,6 +197,7 @@ fn attached() -> tunnel::Tunnel {
         targets: vec!["moonlight-web".into(), "wolf-api".into()],
         connections: 3,
         session_id: "now".into(),
+        attach_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
         bytes_up: 1 << 10,
         bytes_down: 2 << 20,
         limits: Some(tunnel::TunnelLimits {

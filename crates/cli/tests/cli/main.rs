@@ -176,6 +176,10 @@ fn a_link_is_a_url_for_so_long() {
     let output = link(&["1"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(text(&output.stderr).contains("ingress_url"), "{output:?}");
+    let output = link(&["8080", "--for", "10s"]);
+    assert_eq!(output.status.code(), Some(64));
+    let told = text(&output.stderr);
+    assert!(told.contains("--for") && told.contains("1 minute to 7 days"), "{told}");
     for wrong in [&["0"][..], &["65536"], &["x"], &[]] {
         assert_eq!(link(wrong).status.code(), Some(64), "{wrong:?}");
     }

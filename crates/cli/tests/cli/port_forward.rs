@@ -25,8 +25,13 @@ impl Drop for Forward {
 
 impl Forward {
     fn start(gateway: &FakeGateway, forwards: &[&str]) -> Self {
+        Self::start_with(gateway, &[], forwards)
+    }
+
+    fn start_with(gateway: &FakeGateway, flags: &[&str], forwards: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wolfpack"))
             .args(["port-forward", "sandboxes/good-id"])
+            .args(flags)
             .args(forwards)
             .env_clear()
             .env("WOLFPACK_SERVER", gateway.url())
@@ -53,9 +58,16 @@ impl Forward {
     }
 
     /// Ends it as Ctrl-C does; what it said on stderr.
-    fn interrupt(mut self) -> String {
+    fn interrupt(self) -> String {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+        let (code, told) = self.ended();
+        assert_eq!(code, Some(0), "Ctrl-C is how it ends: {told}");
+        told
+    }
+
+    /// Waits for its end; its code, and what it said on stderr.
+    fn ended(mut self) -> (Option<i32>, String) {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -64,11 +76,21 @@ impl Forward {
             assert!(began.elapsed() < Duration::from_secs(20), "it did not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        assert_eq!(status.code(), Some(0), "Ctrl-C is how it ends");
         let mut told = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-        told
+        // Unless the test reads it itself.
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut told).unwrap();
+        }
+        (status.code(), told)
     }
+}
+
+/// A connection through which something has come back.
+fn echoed(forward: &Forward, at: usize) -> TcpStream {
+    let mut socket = forward.tcp(at);
+    socket.write_all(b"x").unwrap();
+    socket.read_exact(&mut [0]).unwrap();
+    socket
 }
 
 /// Waits until so many connections ended so.
@@ -244,4 +266,114 @@ fn after_ctrl_c_nobody_comes_in_and_what_is_open_may_end() {
     let error = stays.read(&mut echoed).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(forward.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn what_is_beyond_the_bound_waits_is_told_and_stands_in_no_other_ports_way() {
+    let gateway = FakeGateway::start();
+    let mut forward = Forward::start_with(&gateway, &["--connections", "4"], &["tcp:1", "tcp:1"]);
+    let mut told = BufReader::new(forward.child.stderr.take().unwrap());
+    let mut open: Vec<TcpStream> = (0..3).map(|_| echoed(&forward, 0)).collect();
+    let mut waiting = forward.tcp(0);
+    waiting.write_all(b"y").unwrap();
+    let mut full = String::new();
+    told.read_line(&mut full).unwrap();
+    assert!(full.starts_with(&format!("{}: new connections wait", forward.places[0])), "{full}");
+    assert!(full.contains("3 of at most 4 are open (--connections)"), "{full}");
+    // One place is the other port's own.
+    drop(echoed(&forward, 1));
+    let mut back = [0];
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(waiting.read_exact(&mut back).is_err(), "it waits");
+    waiting.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    open.pop();
+    waiting.read_exact(&mut back).unwrap();
+    assert_eq!(back, *b"y", "nothing of it is lost");
+    // Told once for all that wait, and once that they do not any more.
+    let mut next = forward.tcp(0);
+    next.write_all(b"z").unwrap();
+    open.clear();
+    next.read_exact(&mut back).unwrap();
+    drop((waiting, next));
+    for _ in 0..20 {
+        drop(echoed(&forward, 0));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let place = forward.places[0].clone();
+    forward.interrupt();
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, format!("{place}: connections do not wait any more\n"));
+}
+
+#[test]
+fn more_connections_than_one_of_the_gateway_takes_go_by_several() {
+    let gateway = FakeGateway::start();
+    let forward = Forward::start(&gateway, &["tcp:1"]);
+    let mut open: Vec<TcpStream> = (0..300).map(|_| forward.tcp(0)).collect();
+    open.iter_mut().for_each(|socket| socket.write_all(b"x").unwrap());
+    open.iter_mut().for_each(|socket| socket.read_exact(&mut [0]).unwrap());
+    let callers: std::collections::HashSet<_> = gateway.dials.callers().into_iter().collect();
+    assert_eq!(callers.len(), 2, "{callers:?}");
+    drop(open);
+    let told = forward.interrupt();
+    assert!(!told.contains("wait"), "there was room for all: {told}");
+}
+
+#[test]
+fn without_the_check_nothing_is_dialed_before_somebody_connects() {
+    let gateway = FakeGateway::start();
+    let forward = Forward::start_with(&gateway, &["--no-check"], &["tcp:2", "tcp:403"]);
+    assert!(gateway.dials.callers().is_empty());
+    let end = forward.tcp(1).read_to_end(&mut Vec::new());
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(gateway.dials.callers().len(), 1);
+    let told = forward.interrupt();
+    assert!(told.contains("TARGET_FORBIDDEN: the test says so"), "{told}");
+}
+
+#[test]
+fn an_endpoint_that_is_gone_for_good_ends_it_and_one_that_is_away_does_not() {
+    use wolfpack_proto::sandbox::v1::SandboxState as S;
+    use wolfpack_types::Reason;
+    let gateway = FakeGateway::start();
+    let mut forward = Forward::start(&gateway, &["tcp:1"]);
+    gateway.becomes(S::Lost);
+    gateway.dials.all_fail(Some(Reason::EndpointNotFound));
+    let mut waiting = forward.tcp(0);
+    waiting.write_all(b"x").unwrap();
+    let mut told = BufReader::new(forward.child.stderr.take().unwrap());
+    let mut line = String::new();
+    told.read_line(&mut line).unwrap();
+    assert!(line.starts_with("sandboxes/good-id is LOST, but no agent"), "{line}");
+    gateway.dials.all_fail(None);
+    waiting.read_exact(&mut [0]).unwrap();
+
+    gateway.becomes(S::Deleted);
+    gateway.dials.all_fail(Some(Reason::EndpointNotFound));
+    let end = forward.tcp(0).read_to_end(&mut Vec::new());
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let (code, _) = forward.ended();
+    let mut rest = String::new();
+    told.read_to_string(&mut rest).unwrap();
+    assert_eq!(code, Some(66), "{rest}");
+    assert!(rest.starts_with("error: SANDBOX_NOT_FOUND: sandboxes/good-id was deleted;"), "{rest}");
+    assert_eq!(rest.matches("error:").count(), 1, "told once: {rest}");
+
+    // At the start as well.
+    let start = || wolfpack(&gateway, &["port-forward", "sandboxes/good-id", "tcp:1"], b"");
+    let output = start();
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(text(&output.stderr).contains("was deleted"), "{output:?}");
+    gateway.becomes(S::Failed);
+    let output = start();
+    assert_eq!(output.status.code(), Some(65), "{output:?}");
+    gateway.becomes(S::Starting);
+    let forward = Forward::start(&gateway, &["tcp:1"]);
+    let told = forward.interrupt();
+    assert!(told.contains("sandboxes/good-id is STARTING, but no agent"), "{told}");
+    // A wolf that is there and not found is one that is not to be dialed.
+    let output = wolfpack(&gateway, &["port-forward", "wolves/one", "tcp:1"], b"");
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(text(&output.stderr).contains("ENDPOINT_NOT_FOUND: the test says so"), "{output:?}");
 }

@@ -102,9 +102,23 @@ fn tunnels_are_listed_and_watched() {
     let lines: Vec<serde_json::Value> =
         text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines[0]["attached"]["endpoint"], "wolves/one");
+    assert_eq!(lines[0]["attached"]["sessionId"], "now");
+    assert_eq!(lines[0]["time"], "1970-01-01T00:00:01Z");
+    assert_eq!(lines[0]["revision"], "1");
     assert_eq!(lines[1]["detached"]["connections"], 3);
+    assert_ne!(lines[1]["time"], lines[0]["time"], "an end is told with when it was heard of");
     // What ends it for good is told.
     assert_eq!(output.status.code(), Some(77), "{output:?}");
+
+    let told = text(&wolfpack(&gateway, &["tunnel", "watch"], b"").stdout);
+    let words: Vec<Vec<&str>> =
+        told.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["TIME", "EVENT", "ENDPOINT", "SESSION", "TARGETS", "INSTANCE"]);
+    let targets = "moonlight-web,wolf-api";
+    assert_eq!(words[1], ["1970-01-01T00:00:01Z", "attached", "wolves/one", "now", targets, "-"]);
+    assert_eq!(words[2][1..4], ["detached", "wolves/one", "now"]);
+    let at = |word: &str| told.lines().map(|line| line.find(word)).collect::<Vec<_>>();
+    assert_eq!(at("wolves/one")[1], at("ENDPOINT")[0], "below its header: {told}");
 }
 
 #[test]
@@ -124,14 +138,47 @@ fn one_tunnel_is_shown_and_closed() {
     let output = tunnel(&["get", "sandboxes/good-id"]);
     assert_eq!(output.status.code(), Some(66), "{output:?}");
     assert!(text(&output.stderr).contains("ENDPOINT_NOT_FOUND"), "{output:?}");
+    assert!(text(&output.stderr).contains("exists, but no agent of it is attached"), "{output:?}");
 
     let output = tunnel(&["close", "wolves/one"]);
     assert!(text(&output.stdout).contains("wolves/one closed, session now"), "{output:?}");
     let output = tunnel(&["close", "wolves/one", "--session", "old"]);
-    assert!(text(&output.stdout).contains("nothing was closed"), "{output:?}");
+    let told = "nothing was closed: wolves/one has session now, not old\n";
+    assert_eq!(text(&output.stdout), told, "{output:?}");
+    let output = tunnel(&["close", "wolves/one", "--session", "old", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["sessionId"], &json["attachedSessionId"]), (&"".into(), &"now".into()));
+    let output = tunnel(&["close", "wolves/three"]);
+    let told = "nothing was closed: no agent of wolves/three is attached\n";
+    assert_eq!(text(&output.stdout), told, "{output:?}");
     let output = tunnel(&["close", "wolves/one", "--reason", "no", "-o", "json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["sessionId"], "", "the reason arrives: {output:?}");
     let output = tunnel(&["close", "sandboxes/good-id"]);
     assert_eq!(output.status.code(), Some(77), "{output:?}");
+}
+
+#[test]
+fn a_tunnel_that_is_not_there_is_told_with_what_is_known_of_its_endpoint() {
+    use wolfpack_proto::sandbox::v1::SandboxState as S;
+    let gateway = FakeGateway::start();
+    let get = |endpoint: &str| wolfpack(&gateway, &["tunnel", "get", endpoint], b"");
+    let output = get("wolves/three");
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    let told = text(&output.stderr);
+    let words = "ENDPOINT_NOT_FOUND: wolves/three is OFFLINE, but no agent of it is attached";
+    assert!(told.contains(words), "{told}");
+    for (state, code, words) in [
+        (S::Lost, 66, "sandboxes/good-id is LOST, but no agent of it is attached"),
+        (S::Deleted, 66, "SANDBOX_NOT_FOUND: sandboxes/good-id was deleted"),
+        (S::Failed, 65, "SANDBOX_NOT_RUNNING: sandboxes/good-id has failed"),
+    ] {
+        gateway.becomes(state);
+        let output = get("sandboxes/good-id");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(text(&output.stderr).contains(words), "{output:?}");
+    }
+    let output = get("sandboxes/nobody");
+    assert_eq!(output.status.code(), Some(66), "{output:?}");
+    assert!(text(&output.stderr).contains("SANDBOX_NOT_FOUND: sandboxes/nobody"), "{output:?}");
 }

@@ -18,7 +18,7 @@ use wolfpack_proto::types::v1::WatchBookmark;
 use wolfpack_rpc::{caller, checked, to_status};
 use wolfpack_types::{Endpoint, Fault, Principal, Reason, page};
 
-use crate::audit;
+use crate::audit::{self, Closing};
 use crate::domain::access::{may_close, may_see, not_found};
 use crate::state::{Broker, Change, Watch};
 
@@ -35,6 +35,18 @@ impl Tunnels {
     #[must_use]
     pub fn new(broker: Arc<Broker>) -> Self {
         Self { broker }
+    }
+
+    /// Ends the session of an endpoint, or only the one that is named.
+    fn close(&self, endpoint: &Endpoint, named: &str, reason: &str) -> Closing {
+        let only = Some(named).filter(|id| !id.is_empty());
+        match self.broker.close(endpoint, only, &closed(endpoint, reason)) {
+            Some(session) => Closing::Closed(session),
+            None => Closing::Missed {
+                named: named.to_owned(),
+                attached: self.broker.find(endpoint).map(|session| session.id.to_string()),
+            },
+        }
     }
 }
 
@@ -65,14 +77,18 @@ impl TunnelService for Tunnels {
         let CloseTunnelRequest { session_id, reason, .. } = request;
         let owner = self.broker.owner(&endpoint);
         let allowed = may_close(&caller.principal, &endpoint, &owner);
-        let closed = allowed.map(|()| {
-            let only = Some(session_id.as_str()).filter(|id| !id.is_empty());
-            self.broker.close(&endpoint, only, &closed(&endpoint, &reason))
-        });
-        let told = closed.as_ref().map(Option::as_deref);
-        audit::close(&caller.principal, &endpoint, &reason, told);
-        let session_id = closed.map_err(to_status)?.unwrap_or_default();
-        Ok(Response::new(CloseTunnelResponse { session_id }))
+        let closing = allowed.map(|()| self.close(&endpoint, &session_id, &reason));
+        audit::close(&caller.principal, &endpoint, &reason, closing.as_ref());
+        let answer = match closing.map_err(to_status)? {
+            Closing::Closed(session_id) => {
+                CloseTunnelResponse { session_id, ..CloseTunnelResponse::default() }
+            }
+            Closing::Missed { attached, .. } => CloseTunnelResponse {
+                attached_session_id: attached.unwrap_or_default(),
+                ..CloseTunnelResponse::default()
+            },
+        };
+        Ok(Response::new(answer))
     }
 
     async fn list_tunnels(

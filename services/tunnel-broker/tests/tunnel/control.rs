@@ -1,9 +1,10 @@
 //! One tunnel looked at, and ended.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tonic::Response;
 use wolfpack_proto::tunnel::v1::tunnel_service_client::TunnelServiceClient;
 use wolfpack_proto::tunnel::v1::{
-    CloseTunnelRequest, GetTunnelRequest, ListTunnelsRequest, Tunnel,
+    CloseTunnelRequest, CloseTunnelResponse, GetTunnelRequest, ListTunnelsRequest, Tunnel,
 };
 use wolfpack_rpc::{RpcChannel, from_status};
 use wolfpack_types::{Endpoint, Fault, ProjectId, Reason, SandboxId, WolfId};
@@ -34,13 +35,21 @@ impl Caller {
 
     /// The session that ended.
     async fn close(&mut self, endpoint: &Endpoint, session: &str) -> Result<String, Reason> {
+        self.ask_to_close(endpoint, session).await.map(|answer| answer.session_id)
+    }
+
+    async fn ask_to_close(
+        &mut self,
+        endpoint: &Endpoint,
+        session: &str,
+    ) -> Result<CloseTunnelResponse, Reason> {
         let request = CloseTunnelRequest {
             endpoint: endpoint.to_string(),
             session_id: session.to_owned(),
             reason: "the test says so".to_owned(),
         };
         let answer = self.0.close_tunnel(request).await;
-        answer.map(|ok| ok.into_inner().session_id).map_err(|status| from_status(&status).reason)
+        answer.map(Response::into_inner).map_err(|status| from_status(&status).reason)
     }
 }
 
@@ -118,10 +127,13 @@ async fn a_tunnel_is_closed_by_its_owners_with_a_word_to_everybody_and_comes_bac
     let first = admin().get(&endpoint).await.unwrap().session_id;
     let to = target(&format!("tcp:{port}"));
     let mut stream = fleet.dialer().dial(&endpoint, &to, SOON).await.unwrap();
-    assert_eq!(admin().close(&endpoint, "another").await, Ok(String::new()), "not that one");
+    let left = admin().ask_to_close(&endpoint, "another").await.unwrap();
+    assert_eq!(left.session_id, "", "not that one");
+    assert_eq!(left.attached_session_id, first, "and which one it is, is told");
     stream.write_all(b"x").await.unwrap();
     stream.read_exact(&mut [0]).await.expect("it goes on");
-    assert_eq!(admin().close(&endpoint, &first).await, Ok(first.clone()));
+    let ended = admin().ask_to_close(&endpoint, &first).await.unwrap();
+    assert_eq!((ended.session_id, ended.attached_session_id), (first.clone(), String::new()));
     let end = tokio::time::timeout(SOON, stream.read(&mut [0])).await.unwrap();
     let error = end.expect_err("not an end");
     assert!(error.to_string().contains("TUNNEL_CLOSED"), "{error}");

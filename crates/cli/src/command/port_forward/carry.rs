@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::Supervisor;
@@ -13,8 +12,10 @@ use wolfpack_tunnel::protocol::MAX_EARLY_DATA;
 use wolfpack_tunnel::{Dialer, TunnelStream};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
+use super::gone::Doubt;
 use super::listener::{Listener, Near};
-use super::told::{Told, warn};
+use super::room::{Place, Port};
+use super::told::{Kind, Told, warn};
 use crate::failure::Failure;
 
 /// How long a target may take to be reached; an endpoint that is away, or a
@@ -37,37 +38,51 @@ const LAST: Duration = Duration::from_secs(60);
 /// Where the connections of one listener go.
 #[derive(Clone)]
 pub(super) struct Forward {
-    dialer: Dialer,
     endpoint: Endpoint,
     target: Target,
     server: String,
     told: Arc<Told>,
+    doubt: Doubt,
 }
 
 impl Forward {
-    pub(super) fn new(dialer: Dialer, endpoint: Endpoint, target: Target, server: String) -> Self {
-        Self { dialer, endpoint, target, server, told: Arc::default() }
+    pub(super) fn new(endpoint: Endpoint, target: Target, server: String, doubt: Doubt) -> Self {
+        Self { endpoint, target, server, told: Arc::default(), doubt }
     }
 
     fn tell(&self, from: &str, fault: Fault) {
         let reason = fault.reason;
+        self.doubt.raise(reason);
         let text = Failure::from(fault).of_server(&self.server).as_text();
-        self.told.tell(reason, || format!("{from}: {text}"));
+        self.told.tell(Kind::Fault(reason), || format!("{from}: {text}"));
+    }
+
+    /// A connection waits for a place; whether that was told.
+    fn tell_full(&self, place: &str, port: &Port) -> bool {
+        let room = port.room();
+        self.told.tell(Kind::Full, || {
+            format!(
+                "{place}: new connections wait until others end, as {} of at most {} are open (--connections)\n",
+                room.open(),
+                room.most()
+            )
+        })
     }
 
     /// Dials, and again while it is the way there that is away: a server that is
     /// started anew costs a connection time, and not its life.
-    async fn dial(&self, first: &Bytes) -> Result<TunnelStream, Fault> {
+    async fn dial(&self, dialer: &Dialer, first: &Bytes) -> Result<TunnelStream, Fault> {
         let began = Instant::now();
         let mut pause = PAUSE;
         loop {
             let left = DIAL.saturating_sub(began.elapsed());
             let mut early = first.clone();
-            let dialed = self.dialer.dial_keeping(&self.endpoint, &self.target, left, &mut early);
+            let dialed = dialer.dial_keeping(&self.endpoint, &self.target, left, &mut early);
             let fault = match dialed.await {
                 Ok(stream) => return Ok(stream),
                 Err(fault) => fault,
             };
+            self.doubt.raise(fault.reason);
             let wait = fault.retry_after.unwrap_or_default().max(pause);
             // Nothing is said to the target twice.
             let unsaid = early.len() == first.len();
@@ -98,31 +113,45 @@ fn patience(fault: &Fault, unsaid: bool) -> Duration {
     }
 }
 
-/// Takes connections until it is told to stop, as long as there is room. What
-/// is open then goes on.
+/// Takes connections until it is told to stop. What is open then goes on. Where
+/// there is no place for one it waits, and those that follow behind it.
 pub(super) async fn accept(
     listener: Listener,
     forward: Forward,
-    room: Arc<Semaphore>,
+    port: Port,
     stop: CancellationToken,
     tasks: Supervisor,
 ) {
     let accepting = async {
+        // Whether it was told that connections wait.
+        let mut full = false;
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok(near) => {
-                    let forward = forward.clone();
-                    tasks.spawn("port_forward_connection", async move {
-                        carry(near, &forward).await;
-                        drop(permit);
-                    });
-                }
+            let near = match listener.accept().await {
+                Ok(near) => near,
                 Err(error) => {
                     warn(&format!("cannot take a connection at {}: {error}\n", listener.place()));
                     tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
-            }
+            };
+            let place = match port.take() {
+                Some(place) => {
+                    if std::mem::take(&mut full) {
+                        let at = listener.place();
+                        warn(&format!("{at}: connections do not wait any more\n"));
+                    }
+                    place
+                }
+                None => {
+                    full |= forward.tell_full(&listener.place(), &port);
+                    let Some(place) = port.wait().await else { return };
+                    place
+                }
+            };
+            let forward = forward.clone();
+            tasks.spawn("port_forward_connection", async move {
+                carry(near, &forward, place).await;
+            });
         }
     };
     stop.run_until_cancelled(accepting).await;
@@ -130,11 +159,12 @@ pub(super) async fn accept(
 
 /// One connection to its end. Half-close passes through both ways; what breaks
 /// on one side is a reset on the other, never an end of file.
-async fn carry(mut near: Near, forward: &Forward) {
+async fn carry(mut near: Near, forward: &Forward, place: Place) {
     let from = near.name();
+    let Some(dialer) = place.dialer() else { return };
     // A program that is gone before it said a word is nobody's news.
     let Ok(first) = near.first_bytes(MAX_EARLY_DATA, FIRST_BYTES).await else { return };
-    let mut far = match forward.dial(&first).await {
+    let mut far = match forward.dial(dialer, &first).await {
         Ok(far) => far,
         Err(fault) => return forward.tell(&from, fault),
     };

@@ -1,31 +1,29 @@
 //! `wolfpack port-forward`.
 
 mod carry;
+mod gone;
 mod listener;
+mod room;
 mod told;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use wolfpack_runtime::{Supervisor, Telemetry};
-use wolfpack_tunnel::Dialer;
-use wolfpack_types::{Code, Endpoint, Target};
+use wolfpack_types::{Code, Endpoint, Reason, Target};
 
 use super::resolve;
+use super::standing::{self, Standing};
 use crate::args::forward::PortForwardArgs;
 use crate::connect::Api;
 use crate::failure::Failure;
 use crate::output;
 use carry::Forward;
 use listener::Listener;
+use room::Room;
 
-/// Connections at a time, over all forwards. The gateway takes 256 calls on a
-/// connection of ours; the rest wait to be accepted.
-const CONNECTIONS: usize = 128;
 /// How long the first look at a target may take.
 const LOOK: Duration = Duration::from_secs(10);
 /// How long connections may go on after Ctrl-C.
@@ -35,16 +33,23 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(api: &Api, arguments: PortForwardArgs) -> Result<(), Failure> {
     let endpoint = resolve::endpoint(api, &arguments.endpoint).await?;
-    let dialer = api.dialer();
+    let most = usize::from(arguments.connections);
+    // The first one shares the connection of all other calls.
+    let mut dialers = vec![api.dialer()];
+    while dialers.len() < room::dialers_for(most) {
+        dialers.push(api.dialer_apart()?);
+    }
     let mut listeners = Vec::new();
     for forward in &arguments.forward {
         listeners.push((Listener::open(&forward.local).await?, forward.target.clone()));
     }
-    // Before anybody connects: what is not allowed never will be.
-    for (_, target) in &listeners {
-        look(&dialer, &endpoint, target)
-            .await
-            .map_err(|failure| failure.of_server(api.server()))?;
+    if !arguments.no_check {
+        // Before anybody connects: what is not allowed never will be.
+        for (_, target) in &listeners {
+            look(api, &endpoint, target)
+                .await
+                .map_err(|failure| failure.of_server(api.server()))?;
+        }
     }
     let mut ends = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
         .into_iter()
@@ -54,21 +59,27 @@ pub(super) async fn run(api: &Api, arguments: PortForwardArgs) -> Result<(), Fai
         say(listener, &endpoint, target, arguments.output.is_json())?;
     }
     let tasks = Supervisor::new(Telemetry::disabled("wolfpack"));
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Room::new(most, listeners.len(), dialers);
     let stop = CancellationToken::new();
+    let (doubt, doubts) = gone::doubts();
     for (listener, target) in listeners {
         let forward =
-            Forward::new(dialer.clone(), endpoint.clone(), target, api.server().to_owned());
-        let accepting = carry::accept(listener, forward, room.clone(), stop.clone(), tasks.clone());
+            Forward::new(endpoint.clone(), target, api.server().to_owned(), doubt.clone());
+        let accepting = carry::accept(listener, forward, room.port(), stop.clone(), tasks.clone());
         tasks.spawn("port_forward", accepting);
     }
-    signalled(&mut ends).await;
+    let outcome = tokio::select! {
+        () = signalled(&mut ends) => Ok(()),
+        failure = doubts.gone(api, &endpoint) => Err(failure),
+    };
     // Nobody new; sockets of ours are removed with their listeners.
     stop.cancel();
-    leave(&room, &mut ends).await;
+    if outcome.is_ok() {
+        leave(&room, &mut ends).await;
+    }
     // What is still open is cut, with a reset.
     tasks.shutdown(Duration::ZERO).await;
-    Ok(())
+    outcome
 }
 
 async fn signalled(ends: &mut [Signal]) {
@@ -77,32 +88,49 @@ async fn signalled(ends: &mut [Signal]) {
 }
 
 /// Lets connections come to their end for a while, or until the next signal.
-async fn leave(room: &Semaphore, ends: &mut [Signal]) {
-    let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
-    if tokio::time::timeout(AT_ONCE, room.acquire_many(all)).await.is_ok() {
+async fn leave(room: &Room, ends: &mut [Signal]) {
+    if tokio::time::timeout(AT_ONCE, room.empty()).await.is_ok() {
         return;
     }
     told::warn(&format!(
         "{} connections are open and may end within {} s; once more cuts them\n",
-        CONNECTIONS - room.available_permits(),
+        room.open(),
         GRACE.as_secs()
     ));
     tokio::select! {
-        _ = room.acquire_many(all) => {}
+        () = room.empty() => {}
         () = tokio::time::sleep(GRACE) => {}
         () = signalled(ends) => {}
     }
 }
 
-/// Dials once. What is refused for good ends the command; what may come yet is
+/// Dials once: nothing but a dial tells what may be dialed, as the agent has the
+/// final say. What is refused for good ends the command; what may come yet is
 /// told, and waited for.
-async fn look(dialer: &Dialer, endpoint: &Endpoint, target: &Target) -> Result<(), Failure> {
-    let Err(fault) = dialer.dial(endpoint, target, LOOK).await else { return Ok(()) };
+async fn look(api: &Api, endpoint: &Endpoint, target: &Target) -> Result<(), Failure> {
+    let Err(fault) = api.dialer().dial(endpoint, target, LOOK).await else { return Ok(()) };
+    if fault.reason == Reason::EndpointNotFound {
+        return match (standing::of(api, endpoint).await, endpoint) {
+            // Its owner may dial it, so it is its agent that is not there.
+            (Ok(Standing::There(words)), Endpoint::Sandbox(_)) => {
+                told::warn(&format!(
+                    "{words}, but no agent of it is attached; connections get through once one is\n"
+                ));
+                Ok(())
+            }
+            (Ok(Standing::Gone(gone)), _) => Err(gone.into()),
+            // A wolf that this key sees need not be one that it may dial.
+            _ => Err(fault.into()),
+        };
+    }
     match fault.reason.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted
             if !fault.metadata.contains_key("peer") =>
         {
-            eprintln!("{target} does not answer yet: {}: {}", fault.reason, fault.message);
+            told::warn(&format!(
+                "{target} does not answer yet: {}: {}\n",
+                fault.reason, fault.message
+            ));
             Ok(())
         }
         _ => Err(fault.into()),

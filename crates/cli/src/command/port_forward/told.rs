@@ -11,44 +11,55 @@ use wolfpack_types::Reason;
 /// A kind that goes on is told again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
 
+/// What is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    /// Connections that were not made, or broke, for this reason.
+    Fault(Reason),
+    /// There is no place for a connection.
+    Full,
+    /// No agent is there.
+    Away,
+}
+
 /// Which kinds were told: a program that tries again and again, or a page with
 /// a hundred pictures, is told of once.
 #[derive(Debug, Default)]
-pub(super) struct Told(Mutex<HashMap<Reason, Kind>>);
+pub(super) struct Told(Mutex<HashMap<Kind, Last>>);
 
 #[derive(Debug)]
-struct Kind {
+struct Last {
     at: Instant,
     /// How many since were not told.
     more: u64,
 }
 
 impl Told {
-    /// Prints `text` unless this kind was told lately.
-    pub(super) fn tell(&self, reason: Reason, text: impl FnOnce() -> String) {
-        if let Some(more) = self.is_due(reason) {
-            let mut text = text();
-            if more > 0 {
-                text.push_str(&format!("  {more} more like it since it was told last\n"));
-            }
-            warn(&text);
+    /// Prints `text` unless this kind was told lately; whether it did.
+    pub(super) fn tell(&self, kind: Kind, text: impl FnOnce() -> String) -> bool {
+        let Some(more) = self.is_due(kind) else { return false };
+        let mut text = text();
+        if more > 0 {
+            text.push_str(&format!("  {more} more like it since it was told last\n"));
         }
+        warn(&text);
+        true
     }
 
     /// How many of a kind were not told, when it is time to tell it.
-    fn is_due(&self, reason: Reason) -> Option<u64> {
+    fn is_due(&self, kind: Kind) -> Option<u64> {
         let now = Instant::now();
         let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(kind) = kinds.get_mut(&reason) else {
-            kinds.insert(reason, Kind { at: now, more: 0 });
+        let Some(last) = kinds.get_mut(&kind) else {
+            kinds.insert(kind, Last { at: now, more: 0 });
             return Some(0);
         };
-        if now.duration_since(kind.at) < AGAIN {
-            kind.more += 1;
+        if now.duration_since(last.at) < AGAIN {
+            last.more += 1;
             return None;
         }
-        kind.at = now;
-        Some(std::mem::take(&mut kind.more))
+        last.at = now;
+        Some(std::mem::take(&mut last.more))
     }
 }
 
@@ -64,13 +75,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn each_kind_is_told_once_and_again_after_a_while_with_how_many() {
         let told = Told::default();
-        assert_eq!(told.is_due(Reason::TargetUnreachable), Some(0));
+        let unreachable = Kind::Fault(Reason::TargetUnreachable);
+        assert_eq!(told.is_due(unreachable), Some(0));
         for _ in 0..7 {
-            assert_eq!(told.is_due(Reason::TargetUnreachable), None);
+            assert_eq!(told.is_due(unreachable), None);
         }
-        assert_eq!(told.is_due(Reason::DialTimeout), Some(0), "another kind");
+        for other in [Kind::Fault(Reason::DialTimeout), Kind::Full, Kind::Away] {
+            assert_eq!(told.is_due(other), Some(0), "another kind");
+        }
         tokio::time::advance(AGAIN).await;
-        assert_eq!(told.is_due(Reason::TargetUnreachable), Some(7));
-        assert_eq!(told.is_due(Reason::TargetUnreachable), None);
+        assert_eq!(told.is_due(unreachable), Some(7));
+        assert_eq!(told.is_due(unreachable), None);
     }
 }
