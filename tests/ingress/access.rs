@@ -61,6 +61,19 @@ async fn a_link_opens_its_sandbox_until_it_ends() {
     let answer = fleet.ask(fleet.by_host(&sandbox, &format!("/?wp_link={link}"))).await;
     assert_eq!((answer.status.as_u16(), answer.reason().as_str()), (401, "LINK_INVALID"));
 
+    // Damaged on the way: no cookie takes the place of the one that is there.
+    let good = fleet.link(&sandbox).await;
+    let (says, signature) = good.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    for damaged in
+        [format!("{says}.{first}{}", &signature[1..]), format!("{says}.{}", &signature[9..])]
+    {
+        let request = fleet.by_host(&sandbox, &format!("/?wp_link={damaged}"));
+        let answer = fleet.ask(request.header("cookie", cookie(good.clone()))).await;
+        assert_eq!((answer.status.as_u16(), answer.reason().as_str()), (401, "LINK_INVALID"));
+        assert_eq!(answer.header("set-cookie"), "", "{answer:?}");
+    }
+
     // By a key that the registry does not know, and by none.
     let request = fleet.by_host(&sandbox, "/").header("authorization", "Bearer wp_live_nobodys");
     let answer = fleet.ask(request).await;

@@ -14,6 +14,7 @@ use wolfpack_proto::sandbox::v1::port_service_client::PortServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_io_service_client::SandboxIoServiceClient;
 use wolfpack_proto::sandbox::v1::sandbox_service_client::SandboxServiceClient;
 use wolfpack_proto::scheduler::v1::scheduler_service_client::SchedulerServiceClient;
+use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
 use wolfpack_proto::tunnel::v1::tunnel_service_client::TunnelServiceClient;
 use wolfpack_rpc::{ClientTls, RpcChannel};
 use wolfpack_tunnel::Dialer;
@@ -123,6 +124,10 @@ impl Api {
     /// For watches: they last until they are dropped.
     pub(crate) fn tunnel_watches(&self) -> TunnelServiceClient<RpcChannel> {
         TunnelServiceClient::new(self.channel.without_deadline())
+    }
+
+    pub(crate) fn exposures(&self) -> ExposureServiceClient<RpcChannel> {
+        ExposureServiceClient::new(self.channel.clone())
     }
 
     /// Connections through tunnels.

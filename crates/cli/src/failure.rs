@@ -235,7 +235,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         Reason::DisplayNameTaken => "choose another --name, or delete the sandbox that has it",
         Reason::DesktopAbsent => "create the sandbox with --desktop",
         Reason::SandboxNotRunning => "`wolfpack sandbox get` says what state it is in, and why",
-        Reason::RoleTooLow | Reason::CallerForbidden => "use a key with a higher role",
+        // What is not for this kind of caller is for no higher role either.
+        Reason::RoleTooLow => "use a key with a higher role",
         Reason::EndpointNotFound => {
             "`wolfpack tunnel list` shows what is attached and yours to reach"
         }

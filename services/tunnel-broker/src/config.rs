@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use wolfpack_rpc::{PeerConfig, TlsConfig};
 use wolfpack_runtime::config::Validate;
 use wolfpack_runtime::{BoxError, HasTelemetry, TelemetryConfig};
-use wolfpack_types::{Endpoint, ExposureId, Target};
+use wolfpack_types::{Endpoint, ExposureId};
 
 use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
+use crate::domain::target;
 use crate::state::Limits;
 
 /// More threads than this only contend.
@@ -87,7 +88,7 @@ impl FixedExposure {
             id: ExposureId::new(),
             listen: self.listen,
             endpoint: Endpoint::parse(&self.endpoint)?,
-            target: Target::parse(&self.target)?,
+            target: target::read(&self.target)?,
             limits: self.limits,
             origin: None,
         })

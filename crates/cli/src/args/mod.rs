@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod encoder;
+pub mod exposure;
 pub mod forward;
 pub mod identity;
 pub mod image;
@@ -66,6 +67,9 @@ pub enum Command {
     /// Look at the tunnels that agents hold, and end one
     #[command(subcommand)]
     Tunnel(tunnel::TunnelCommand),
+    /// Open ports of the broker that lead to targets, for programs that only know addresses
+    #[command(subcommand)]
+    Exposure(exposure::ExposureCommand),
     /// Say of every wolf whether a sandbox would fit there, and if not, why
     Explain(sandbox::ExplainArgs),
     /// Manage projects
@@ -90,6 +94,7 @@ impl Command {
             Self::PortForward(arguments) => arguments.output.is_json(),
             Self::Doctor(arguments) => arguments.is_json(),
             Self::Tunnel(command) => command.output().is_json(),
+            Self::Exposure(command) => command.output().is_json(),
             Self::Explain(arguments) => arguments.output.is_json(),
             Self::Project(command) => command.output().is_json(),
             Self::Key(command) => command.output().is_json(),

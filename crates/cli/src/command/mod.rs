@@ -2,6 +2,7 @@
 
 mod doctor;
 mod explain;
+mod exposure;
 mod identity;
 mod image;
 mod port_forward;
@@ -39,6 +40,7 @@ async fn dispatch(api: &Api, command: Command) -> Result<ExitCode, Failure> {
         Command::PortForward(arguments) => port_forward::run(api, arguments).await?,
         Command::Doctor(arguments) => return doctor::run(api, &arguments).await,
         Command::Tunnel(command) => tunnel::run(api, command).await?,
+        Command::Exposure(command) => exposure::run(api, command).await?,
         Command::Explain(arguments) => explain::run(api, &arguments).await?,
         Command::Project(command) => identity::project(api, command).await?,
         Command::Key(command) => identity::key(api, command).await?,

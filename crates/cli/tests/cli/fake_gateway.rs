@@ -24,10 +24,12 @@ use wolfpack_proto::sandbox::v1::sandbox_io_service_server::{
 use wolfpack_proto::sandbox::v1::sandbox_service_server::{SandboxService, SandboxServiceServer};
 use wolfpack_proto::sandbox::v1::watch_sandboxes_response::Event;
 use wolfpack_proto::tunnel::v1::dial_service_server::DialServiceServer;
+use wolfpack_proto::tunnel::v1::exposure_service_server::ExposureServiceServer;
 use wolfpack_proto::tunnel::v1::tunnel_service_server::TunnelServiceServer;
 use wolfpack_types::{Fault, Reason};
 
 use crate::fake_dials::Dials;
+use crate::fake_exposures::Exposures;
 use crate::fake_images::Images;
 use crate::fake_ports::Ports;
 use crate::fake_wolves::Wolves;
@@ -70,6 +72,7 @@ impl FakeGateway {
             .add_service(ImageServiceServer::with_interceptor(images.clone(), key))
             .add_service(WolfServiceServer::with_interceptor(Wolves, key))
             .add_service(TunnelServiceServer::with_interceptor(Wolves, key))
+            .add_service(ExposureServiceServer::with_interceptor(Exposures::default(), key))
             .add_service(DoctorServiceServer::with_interceptor(Wolves, key))
             .add_service(ContainerServiceServer::with_interceptor(Wolves, key))
             .add_service(PortServiceServer::with_interceptor(Ports, key))

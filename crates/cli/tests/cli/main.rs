@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is test code")]
 
 mod ends;
+mod exposures;
 mod fake_dials;
+mod fake_exposures;
 mod fake_gateway;
 mod fake_images;
 mod fake_ports;

@@ -37,8 +37,10 @@ impl Exports {
 
     /// Who serves a target that was asked for.
     pub(super) fn find(&self, asked: &str) -> Result<(Target, Export), Fault> {
-        let forbidden =
-            || Fault::new(Reason::TargetForbidden, "the agent does not offer this target");
+        let forbidden = || {
+            let words = "the agent does not offer this target; dial one that it lists, or allow it in the agent's configuration";
+            Fault::new(Reason::TargetForbidden, words)
+        };
         let target = Target::parse(asked).map_err(|_| forbidden())?;
         let export = self.by_offer.get(asked).cloned().or_else(|| {
             target.argument()?;

@@ -33,6 +33,10 @@ pub(super) enum Form {
     Path { prefix: usize },
 }
 
+/// What to write where a sandbox is named.
+pub(super) const BY_ID: &str =
+    "use the sandbox's id, which `wolfpack sandbox list` shows, not its display name";
+
 /// The domains whose every subdomain is a sandbox's, each with its leading dot.
 pub(super) struct Domains(Vec<String>);
 
@@ -93,10 +97,10 @@ fn by_label(label: &[u8]) -> Result<(SandboxId, NonZeroU16), Fault> {
         Some((SandboxId::parse(&id.to_ascii_lowercase()).ok()?, port(number)?))
     });
     found.ok_or_else(|| {
-        Fault::new(
-            Reason::RouteNotFound,
-            "there is nothing at this host; write {port}--{sandbox id} before the domain",
-        )
+        let words = format!(
+            "there is nothing at this host; write {{port}}--{{id}} before the domain: {BY_ID}"
+        );
+        Fault::new(Reason::RouteNotFound, words)
     })
 }
 
@@ -110,7 +114,10 @@ fn by_path(path: &str) -> Asked {
         (Ok(sandbox), Some(port)) => {
             Asked::Port(Address { sandbox, port, form: Form::Path { prefix } })
         }
-        (Err(error), _) => Asked::Wrong(error.into()),
+        (Err(error), _) => Asked::Wrong(
+            Fault::new(Reason::RequestInvalid, format!("{error}; {BY_ID}"))
+                .violates("sandbox", "must be 1 to 64 characters of a-z, 0-9 and -"),
+        ),
         (_, None) => Asked::Wrong(
             Fault::new(Reason::RequestInvalid, "the port in the path is none; write 1 to 65535")
                 .violates("port", "must be 1 to 65535, without zeros before it"),

@@ -23,6 +23,8 @@ pub(super) const PLAIN_COOKIE: &str = "wp_link";
 /// What an api key begins with.
 const KEY_PREFIX: &str = "wp_";
 
+const LINK_BY_PATH: &str = "a link opens its port by host, {port}--{id} before the domain, and not by path; send an api key as \"authorization: Bearer wp_...\" here";
+
 /// Where a credential was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Via {
@@ -62,13 +64,16 @@ impl Credential {
 /// api key in the header counts, and no cookie passes.
 ///
 /// # Errors
-/// `REQUEST_INVALID` for more than one `authorization`.
+/// `REQUEST_INVALID` for more than one `authorization`. Where nothing counts
+/// `CREDENTIAL_MISSING`, but `API_KEY_INVALID` or `LINK_INVALID` for who has sent
+/// something else.
 pub(super) fn take(
     headers: &mut HeaderMap,
     uri: &mut Uri,
     form: Form,
     encrypted: bool,
-) -> Result<Option<Credential>, Fault> {
+) -> Result<Credential, Fault> {
+    let sent = headers.contains_key(AUTHORIZATION);
     let header = from_header(headers)?;
     let query = from_query(uri);
     let by_host = form == Form::Host;
@@ -80,12 +85,36 @@ pub(super) fn take(
     };
     let found = |text: Option<String>, via| text.map(|text| Credential { text, via });
     if !by_host {
-        let key = header.filter(|text| !text.starts_with(LINK_PREFIX));
-        return Ok(found(key, Via::Header));
+        let is_link = |text: &String| text.starts_with(LINK_PREFIX);
+        let link = header.as_ref().is_some_and(is_link) || (!sent && query.is_some());
+        let key = header.filter(|text| !is_link(text));
+        return found(key, Via::Header).ok_or_else(|| match link {
+            true => Fault::new(Reason::LinkInvalid, LINK_BY_PATH),
+            false => nothing(form, sent),
+        });
     }
-    Ok(found(header, Via::Header)
+    found(header, Via::Header)
         .or_else(|| found(query, Via::Query))
-        .or_else(|| found(cookie, Via::Cookie)))
+        .or_else(|| found(cookie, Via::Cookie))
+        .ok_or_else(|| nothing(form, sent))
+}
+
+/// Nothing counts; whether an `authorization` was `sent`.
+fn nothing(form: Form, sent: bool) -> Fault {
+    let key = "an api key as \"authorization: Bearer wp_...\"";
+    let todo = match form {
+        Form::Host => format!(
+            "open the sandbox's link (wolfpack sandbox link ID PORT makes one), or send {key}"
+        ),
+        Form::Path { .. } => format!("send {key}"),
+    };
+    match sent {
+        true => Fault::new(
+            Reason::ApiKeyInvalid,
+            format!("the authorization that was sent is neither an api key nor a link; {todo}"),
+        ),
+        false => Fault::new(Reason::CredentialMissing, todo),
+    }
 }
 
 /// A bearer of ours. Any other authorization is the target's own and stays.
@@ -197,7 +226,7 @@ mod tests {
             headers.append(*name, value.parse().unwrap());
         }
         let mut uri: Uri = uri.parse().unwrap();
-        let found = take(&mut headers, &mut uri, form, encrypted).unwrap();
+        let found = take(&mut headers, &mut uri, form, encrypted).ok();
         (found.map(|found| (found.text, found.via)), uri.to_string(), headers)
     }
 
@@ -251,6 +280,28 @@ mod tests {
         let (found, _, headers) = taken("/", &cookies[..1], Form::Host, true);
         assert_eq!(found, None, "over TLS only the name with the prefix counts");
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn who_sent_something_is_not_told_that_nothing_came() {
+        let (host, path) = (Form::Host, Form::Path { prefix: 0 });
+        for (sent, uri, form, reason) in [
+            (None, "/", host, Reason::CredentialMissing),
+            (None, "/", path, Reason::CredentialMissing),
+            (Some("Bearer bad"), "/", host, Reason::ApiKeyInvalid),
+            (Some("Bearer bad"), "/", path, Reason::ApiKeyInvalid),
+            (Some("Basic dTpw"), "/", host, Reason::ApiKeyInvalid),
+            (Some("Basic dTpw"), "/?wp_link=wpl_t", path, Reason::ApiKeyInvalid),
+            (Some("Bearer wpl_t"), "/", path, Reason::LinkInvalid),
+            (None, "/?wp_link=wpl_t", path, Reason::LinkInvalid),
+        ] {
+            let mut headers = HeaderMap::new();
+            sent.map(|sent| headers.insert(AUTHORIZATION, HeaderValue::from_static(sent)));
+            let mut uri: Uri = uri.parse().unwrap();
+            let fault = take(&mut headers, &mut uri, form, true).err().unwrap();
+            assert_eq!(fault.reason, reason, "{sent:?} {form:?}");
+            assert!(fault.message.contains("Bearer wp_..."), "what is taken: {fault}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use super::address::Address;
 use super::credential::{PLAIN_COOKIE, SECURE_COOKIE};
 
 /// Sends a browser to the same address without the link, which it will bring as
-/// a cookie for as long as the link lives. Nothing is verified here: a cookie
-/// opens nothing that the broker does not open.
+/// a cookie for as long as the link lives. What the link says is looked at, and
+/// not verified: whoever sends this has asked the broker first, as a cookie takes
+/// the place of a good one that may be there.
 ///
 /// # Errors
 /// `LINK_INVALID` for a link that cannot be good here.

@@ -117,7 +117,8 @@ fn status(reason: Reason) -> StatusCode {
 fn page(fault: &Fault, status: StatusCode, id: &str) -> Markup {
     let title = match fault.reason {
         Reason::CredentialMissing => "This page needs a link",
-        Reason::LinkInvalid | Reason::ApiKeyInvalid => "This link does not work",
+        Reason::LinkInvalid => "This link does not work",
+        Reason::ApiKeyInvalid => "This is no key that works here",
         Reason::EndpointNotFound => "There is no such sandbox, or it is not yours",
         Reason::TargetUnreachable => "Nothing answers there",
         Reason::DialTimeout | Reason::DeadlineExceeded => "It takes too long",

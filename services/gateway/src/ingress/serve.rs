@@ -12,11 +12,11 @@ use wolfpack_rpc::server::Peer;
 use wolfpack_tunnel::Dial;
 use wolfpack_types::{Fault, Reason};
 
-use super::address::{Address, Form};
+use super::address::Address;
 use super::admission::Place;
 use super::body::{Answered, Outgoing, Wanted};
 use super::credential::{self, Credential, Via};
-use super::pool::{Key, Lease};
+use super::pool::Lease;
 use super::refusal::Refused;
 use super::target::Way;
 use super::{Inner, headers, link, upgrade};
@@ -51,15 +51,9 @@ impl<D: Dial> Inner<D> {
         let (mut parts, body) = request.into_parts();
         let Parts { headers, uri, .. } = &mut parts;
         let credential = credential::take(headers, uri, address.form, visitor.encrypted)?;
-        let Some(credential) = credential else { return Err(missing(address.form).into()) };
         if credential.via == Via::Query && is_navigation(&parts) {
             let location = location(&parts, visitor);
-            return Ok(link::to_cookie(
-                credential.as_str(),
-                address,
-                &location,
-                visitor.encrypted,
-            )?);
+            return Ok(self.take_link(address, &credential, &location, visitor).await?);
         }
         if credential.via == Via::Cookie {
             self.check_page(&parts, address)?;
@@ -68,6 +62,22 @@ impl<D: Dial> Inner<D> {
         let request = Request::from_parts(parts, body);
         let answer = self.pass_on(address, &credential, request, visitor, place).await;
         answer.map_err(|fault| Refused::with(fault, credential.via))
+    }
+
+    /// Answers a browser that came with a link: a cookie in its place, once the
+    /// broker has let it in.
+    async fn take_link(
+        &self,
+        address: &Address,
+        credential: &Credential,
+        location: &str,
+        visitor: &Visitor,
+    ) -> Result<Response<Body>, Fault> {
+        // First what needs nobody else: most that are no good are just over.
+        let answer = link::to_cookie(credential.as_str(), address, location, visitor.encrypted)?;
+        let _place = self.admission.take(&address.sandbox)?;
+        self.verify(&Way::of(credential, address)).await?;
+        Ok(answer)
     }
 
     /// A cookie comes along with whatever page asks. What changes something, or
@@ -106,9 +116,7 @@ impl<D: Dial> Inner<D> {
             Outgoing::of(body, version == Version::HTTP_2, Arc::clone(&place))
         };
         let (request, wanted) = outgoing(parts, body, address, version)?;
-        let key =
-            Key { who: credential.digest(), sandbox: address.sandbox.clone(), port: address.port };
-        let way = Way { key: Arc::new(key), credential };
+        let way = Way::of(credential, address);
         let (mut response, sender) = self.send(&way, request, wish.is_none()).await?;
         match (wish, response.status()) {
             (Some(wish), StatusCode::SWITCHING_PROTOCOLS) => {
@@ -187,17 +195,6 @@ fn location(parts: &Parts, visitor: &Visitor) -> String {
     let host = named.or_else(|| parts.headers.get(http::header::HOST)?.to_str().ok());
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     format!("{}://{}{path}", visitor.scheme(), host.unwrap_or_default())
-}
-
-fn missing(form: Form) -> Fault {
-    let words = match form {
-        Form::Host => {
-            "open the sandbox's link (wolfpack sandbox link ID PORT makes one), or send an api key \
-             as \"authorization: Bearer wp_...\""
-        }
-        Form::Path { .. } => "send an api key as \"authorization: Bearer wp_...\"",
-    };
-    Fault::new(Reason::CredentialMissing, words)
 }
 
 fn not_asked() -> Fault {

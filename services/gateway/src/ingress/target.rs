@@ -15,9 +15,10 @@ use wolfpack_tunnel::{Destination, Dial};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::Inner;
+use super::address::{Address, BY_ID};
 use super::body::{Outgoing, Upload};
 use super::credential::Credential;
-use super::pool::{Key, Sender};
+use super::pool::{Key, Lease, Sender};
 
 /// What is read of a target ahead, at most, and the most its headers may take.
 const READ_AHEAD: usize = 128 * 1024;
@@ -26,6 +27,13 @@ const READ_AHEAD: usize = 128 * 1024;
 pub(super) struct Way<'a> {
     pub(super) key: Arc<Key>,
     pub(super) credential: &'a Credential,
+}
+
+impl<'a> Way<'a> {
+    pub(super) fn of(credential: &'a Credential, address: &Address) -> Self {
+        let (sandbox, port) = (address.sandbox.clone(), address.port);
+        Self { key: Arc::new(Key { who: credential.digest(), sandbox, port }), credential }
+    }
 }
 
 impl<D: Dial> Inner<D> {
@@ -58,6 +66,25 @@ impl<D: Dial> Inner<D> {
             Ok(response) => Ok((response, sender)),
             Err(error) => Err(broken(error, way.key.port)),
         }
+    }
+
+    /// Finds out whether a credential is let in, which only the broker can say, by
+    /// a connection: it waits for the request that follows.
+    ///
+    /// # Errors
+    /// As the broker refuses it. That nothing listens is no refusal: whoever is
+    /// told so was let in.
+    pub(super) async fn verify(&self, way: &Way<'_>) -> Result<(), Fault> {
+        let sender = match self.pool.take(&way.key) {
+            Some(sender) => sender,
+            None => match self.connect(way).await {
+                Ok(sender) => sender,
+                Err(fault) if fault.reason == Reason::TargetUnreachable => return Ok(()),
+                Err(fault) => return Err(fault),
+            },
+        };
+        Lease::new(&self.pool, Arc::clone(&way.key), sender).give_back();
+        Ok(())
     }
 
     /// Waits for the head of an answer. The time is that of a target which keeps
@@ -144,10 +171,16 @@ fn late(limit: Duration) -> Fault {
 
 /// In the words of whoever looks at a port.
 fn unreachable(fault: Fault, port: NonZeroU16) -> Fault {
-    if fault.reason != Reason::TargetUnreachable {
-        return fault;
-    }
-    let words = format!("nothing listens on port {port} in the sandbox; start a server there");
+    let words = match fault.reason {
+        Reason::TargetUnreachable => {
+            format!("nothing listens on port {port} in the sandbox; start a server there")
+        }
+        // What was written may well be the name that people call it by.
+        Reason::EndpointNotFound => {
+            format!("there is no sandbox with this id, or it is not yours; {BY_ID}")
+        }
+        _ => return fault,
+    };
     Fault { message: words, ..fault }
 }
 

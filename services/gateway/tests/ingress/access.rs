@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use wolfpack_types::{Fault, Reason};
+
 use super::raw::{HOST, client, get, head, header, mirror, rig};
 use crate::rig::{KEY, OTHER_KEY, link};
 
@@ -29,7 +31,7 @@ async fn a_link_becomes_a_cookie_and_leaves_the_address() {
     assert!(!cookie.contains("Domain"), "{cookie}");
     assert_eq!(header(&answer, "referrer-policy"), Some("no-referrer"));
     assert_eq!(header(&answer, "cache-control"), Some("no-store"));
-    assert_eq!(rig.sandboxes().dialed(), Vec::<String>::new(), "the target sees nothing of it");
+    assert_eq!(rig.sandboxes().dialed(), ["links/box:8080"], "the broker was asked first");
 
     let mine = format!("cookie: a=1; wp_link={token}\r\nauthorization: Basic dTpw\r\n");
     wire.send(visit("/x", &mine)).await;
@@ -38,7 +40,7 @@ async fn a_link_becomes_a_cookie_and_leaves_the_address() {
     let seen = seen.to_ascii_lowercase();
     assert_eq!(header(&seen, "cookie"), Some("a=1"));
     assert_eq!(header(&seen, "authorization"), Some("basic dtpw"), "the target's own passes");
-    assert_eq!(rig.sandboxes().dialed(), ["links/box:8080"]);
+    assert!(rig.sandboxes().dialed().iter().all(|who| who == "links/box:8080"));
 
     // What a program sends is not sent on to another address.
     let post =
@@ -97,19 +99,52 @@ async fn a_link_that_is_not_good_here_is_refused_in_the_query_and_as_a_cookie() 
         let forgets = answer.contains("set-cookie: wp_link=; path=/; max-age=0;");
         assert_eq!(forgets, body.contains("LINK_INVALID"), "{what}: {answer}");
     }
+    let cut = |bytes: usize| good[..good.len() - bytes].to_owned();
     for (what, token) in [
         ("over", over),
         ("of another port", port),
         ("of another sandbox", sandbox),
         ("with more in it", format!("{good};%20Domain=localhost")),
         ("with more in it", format!("{good};Domain=localhost")),
+        ("tampered", tampered),
+        ("unsigned", unsigned),
+        ("cut in its signature", cut(8)),
+        ("cut in what it says", cut(120)),
     ] {
-        wire.send(visit(&format!("/?wp_link={token}"), "")).await;
-        let (got, answer, body) = wire.answer().await;
-        assert_eq!(got, 401, "{what}: {body}");
-        assert!(!answer.contains("set-cookie"), "{what}: {answer}");
+        // Whoever has a good cookie keeps it.
+        for (accept, kind) in
+            [("text/html,*/*", "text/html; charset=utf-8"), ("*/*", "application/json")]
+        {
+            let more = format!("accept: {accept}\r\ncookie: wp_link={good}\r\n");
+            wire.send(visit(&format!("/?wp_link={token}"), &more)).await;
+            let (got, answer, body) = wire.answer().await;
+            assert_eq!(got, 401, "{what}: {body}");
+            assert!(body.contains("LINK_INVALID"), "{what}: {body}");
+            assert_eq!(header(&answer, "content-type"), Some(kind), "{what}");
+            assert!(!answer.contains("set-cookie"), "{what}: {answer}");
+        }
     }
     assert_eq!(rig.sandboxes().dialed(), Vec::<String>::new());
+    wire.send(visit("/", &format!("cookie: wp_link={good}\r\n"))).await;
+    assert_eq!(wire.answer().await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_is_let_in_becomes_a_cookie_though_nothing_listens() {
+    let rig = rig(mirror).await;
+    let mut wire = client(&rig).await;
+    let token = link("box", 9999, HOUR, NOW);
+    wire.send(visit(&format!("/?wp_link={token}"), "").replace("8080--", "9999--")).await;
+    let (status, answer, _) = wire.answer().await;
+    assert_eq!(status, 303, "{answer}");
+    // What the broker could not say anything of is no cookie.
+    let fault = Fault::new(Reason::DependencyUnavailable, "the registry does not answer");
+    rig.sandboxes().refuse(fault);
+    let token = link("box", 8080, HOUR, NOW);
+    wire.send(visit(&format!("/?wp_link={token}"), "")).await;
+    let (status, answer, body) = wire.answer().await;
+    assert_eq!(status, 503, "{body}");
+    assert!(!answer.contains("set-cookie"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,6 +169,36 @@ async fn whose_sandbox_it_is_not_finds_nothing() {
     let (status, answer, body) = wire.answer().await;
     assert!(status == 401 && body.contains("API_KEY_INVALID"), "{body}");
     assert_eq!(header(&answer, "www-authenticate"), Some("bearer"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_a_display_name_is_told_to_write_the_id() {
+    let rig = rig(mirror).await;
+    let mut wire = client(&rig).await;
+    let by_path =
+        |name: &str| get(&format!("/v1/sandboxes/{name}/ports/8080/")).replace(HOST, "localhost");
+    for (request, status) in [
+        // One that could be an id, and ones that could not.
+        (get("/").replace("--box", "--first"), 404),
+        (get("/").replace("--box", "--my_box"), 404),
+        (get("/").replace(HOST, "first.localhost"), 404),
+        (by_path("first"), 404),
+        (by_path("My%20box"), 400),
+    ] {
+        for accept in ["text/html", "*/*"] {
+            let end = format!("\r\naccept: {accept}\r\n\r\n");
+            wire.send(request.replace("\r\n\r\n", &end)).await;
+            let (got, _, body) = wire.answer().await;
+            assert_eq!(got, status, "{request} {body}");
+            assert!(body.contains("id, which `wolfpack sandbox list` shows"), "{request} {body}");
+        }
+    }
+    // Whoever comes by host with another's authorization has sent something.
+    for sent in ["Basic dTpw", "Bearer bad"] {
+        wire.send(visit("/", &format!("authorization: {sent}\r\n"))).await;
+        let (status, _, body) = wire.answer().await;
+        assert!(status == 401 && body.contains("API_KEY_INVALID"), "{sent}: {body}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,15 +257,17 @@ async fn by_path_a_key_is_needed_and_the_answer_is_in_a_box() {
         )
     };
     let token = link("box", 8080, HOUR, NOW);
-    for none in [
-        String::new(),
-        format!("cookie: wp_link={token}\r\n"),
-        format!("authorization: Bearer {token}\r\n"),
-        "authorization: Basic dTpw\r\n".to_owned(),
+    for (none, reason) in [
+        (String::new(), "CREDENTIAL_MISSING"),
+        (format!("cookie: wp_link={token}\r\n"), "CREDENTIAL_MISSING"),
+        (format!("authorization: Bearer {token}\r\n"), "LINK_INVALID"),
+        ("authorization: Basic dTpw\r\n".to_owned(), "API_KEY_INVALID"),
+        ("authorization: Bearer bad\r\n".to_owned(), "API_KEY_INVALID"),
     ] {
         wire.send(path(&none)).await;
         let (status, _, body) = wire.answer().await;
-        assert!(status == 401 && body.contains("CREDENTIAL_MISSING"), "{none} {body}");
+        assert!(status == 401 && body.contains(reason), "{none} {body}");
+        assert!(body.contains("Bearer wp_..."), "what is taken: {body}");
     }
     wire.send(path(&format!("cookie: a=1; wp_link={token}\r\nauthorization: Bearer {KEY}\r\n")))
         .await;

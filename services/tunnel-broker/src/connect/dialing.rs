@@ -10,6 +10,7 @@ use wolfpack_tunnel::splice::{CarryAnswer, CarryStream};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::head::Head;
+use crate::domain::target::not_offered;
 use crate::state::{Broker, Permit, Session};
 
 /// Streams that may die under one dial; each is a fresh one, so more than a few
@@ -63,11 +64,7 @@ impl Dialing<'_> {
                 fault = head.broken() => return Err(fault),
             };
             if !session.offers(&self.target) {
-                return Err(Fault::new(
-                    Reason::TargetForbidden,
-                    "the agent does not offer this target; update it or dial another",
-                )
-                .about(self.endpoint.to_string()));
+                return Err(not_offered(&self.endpoint, &self.target));
             }
             let permit = session.admit()?;
             match self.attempt(&session, head).await? {

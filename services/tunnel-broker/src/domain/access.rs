@@ -43,13 +43,18 @@ const DIALERS: &[&str] = &["sandbox-manager"];
 /// manager.
 const HOST_TARGETS: &[&str] = &[Target::WOLF_API, Target::MOONLIGHT_WEB];
 
+/// What others are told of a wolf that serves every project, whatever they want
+/// of it.
+const PLATFORMS: &str = "the wolf serves every project, so this is for admins of the platform and no role in a project is enough; ask one of them";
+
 /// Whether `caller` may dial `target` of `endpoint`; the agent decides once
 /// more. The manager may dial anything. Users may dial
 ///
 /// * `desktop` and `tcp:{port}` of a sandbox of their project, as developers;
 /// * [`HOST_TARGETS`] and `tcp:{port}` of a wolf as admins of the wolf's own
 ///   project, and of a wolf that serves every project as admins of the platform
-///   only: whoever reaches them has a hand in every session there.
+///   only: whoever reaches them has a hand in every session there. All others see
+///   that wolf, so they are told so.
 ///
 /// Whoever has a link may dial the port of the sandbox that it names, while the
 /// project that made it owns that. Nobody may dial anything else.
@@ -69,7 +74,11 @@ pub fn may_dial(
         Principal::Service(name) if DIALERS.contains(&name.as_str()) => Ok(()),
         Principal::Service(_) => forbidden(format!("{target} is not for this service")),
         Principal::User { role, .. } => {
-            let Some(admin) = reaches(caller, owner) else { return Err(not_found(endpoint)) };
+            let admin = match (reaches(caller, owner), endpoint, owner) {
+                (Some(admin), ..) => admin,
+                (None, Endpoint::Wolf(_), Owner::Shared) => return forbidden(PLATFORMS.to_owned()),
+                (None, ..) => return Err(not_found(endpoint)),
+            };
             let port = target.tcp_port().is_some();
             match endpoint {
                 Endpoint::Wolf(_) if !port && !HOST_TARGETS.contains(&target.as_str()) => {
@@ -115,7 +124,6 @@ fn reaches(caller: &Principal, owner: &Owner) -> Option<bool> {
         (Principal::User { project, role, .. }, Owner::Project(own)) if own == project => {
             Some(*role == Role::Admin)
         }
-        // The others learn no more than of a wolf that is not there.
         (Principal::User { platform_admin: true, .. }, Owner::Shared) => Some(true),
         _ => None,
     }
@@ -138,10 +146,7 @@ pub fn may_close(caller: &Principal, endpoint: &Endpoint, owner: &Owner) -> Resu
         (Some(false), _) => {
             (Reason::RoleTooLow, "a tunnel is closed by admins of its project; use such a key")
         }
-        (None, Owner::Shared) if may_see(caller, owner) => (
-            Reason::CallerForbidden,
-            "a wolf of all projects is the platform's; ask one of its admins",
-        ),
+        (None, Owner::Shared) if may_see(caller, owner) => (Reason::CallerForbidden, PLATFORMS),
         (None, _) => return Err(not_found(endpoint)),
     };
     Err(Fault::new(reason, words).about(endpoint.to_string()))
@@ -278,7 +283,7 @@ mod tests {
             assert_eq!(ask(&key(&own, Role::Admin, true), &Owner::Shared), Ok(()));
             for role in [Role::Viewer, Role::Developer, Role::Admin] {
                 let refused = ask(&key(&own, role, false), &Owner::Shared);
-                assert_eq!(refused, Err(Reason::EndpointNotFound), "{role:?}");
+                assert_eq!(refused, Err(Reason::TargetForbidden), "{role:?}");
             }
             assert_eq!(ask(&user(&own), &Owner::Unknown), Err(Reason::EndpointNotFound));
             let sandbox = Principal::Sandbox {
@@ -300,6 +305,22 @@ mod tests {
             for owner in [of(&own), Owner::Shared] {
                 let refused = reason(&user(&own), &wolf, &owner, target);
                 assert_eq!(refused, Err(Reason::TargetForbidden), "{target} {owner:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_shared_wolf_everybody_is_told_the_same_whatever_they_want() {
+        let wolf = Endpoint::Wolf(WolfId::new());
+        for role in [Role::Viewer, Role::Developer, Role::Admin] {
+            let caller = key(&ProjectId::new(), role, false);
+            assert!(may_see(&caller, &Owner::Shared), "so that it is there is no news");
+            let close = may_close(&caller, &wolf, &Owner::Shared).unwrap_err();
+            assert!(close.message.contains("admins of the platform"), "{close}");
+            for target in ["wolf-api", "tcp:22", "runtime"] {
+                let target = Target::parse(target).unwrap();
+                let dial = may_dial(&caller, &wolf, &Owner::Shared, &target).unwrap_err();
+                assert_eq!(dial.message, close.message, "{target} {role:?}");
             }
         }
     }
@@ -367,6 +388,7 @@ mod tests {
             };
             let enough = shared || role >= if of_wolf { Role::Admin } else { Role::Developer };
             let expected = match (theirs, given && enough) {
+                (false, _) if shared => Err(Reason::TargetForbidden),
                 (false, _) => Err(Reason::EndpointNotFound),
                 (true, false) => Err(Reason::TargetForbidden),
                 (true, true) => Ok(()),

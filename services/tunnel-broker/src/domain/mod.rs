@@ -3,3 +3,4 @@
 pub mod access;
 pub mod exposure;
 pub mod hello;
+pub mod target;

@@ -16,8 +16,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber as _;
 use wolfpack_types::{ExposureId, Fault, Reason};
 
+use super::failure::{Failure, Failures};
 use super::listener;
 use crate::domain::exposure::{ExposureRules, ExposureSpec};
+use crate::domain::target::not_offered;
 use crate::metrics::Metrics;
 use crate::state::Broker;
 
@@ -33,6 +35,7 @@ pub struct Exposure {
     pub(super) connections: Arc<AtomicU32>,
     pub(super) accepted: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) failures: Failures,
     /// Cancelled when no more are let in.
     pub(super) closed: CancellationToken,
     /// Cancelled when the connections end, too.
@@ -47,6 +50,7 @@ impl Exposure {
             connections: Arc::default(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            failures: Failures::default(),
             closed,
             ended: CancellationToken::new(),
             created: SystemTime::now(),
@@ -67,7 +71,7 @@ impl Exposure {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Connections that were let in since it is there.
+    /// Connections that were let in since it is there, whatever became of them.
     #[must_use]
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
@@ -78,6 +82,18 @@ impl Exposure {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Of those that were let in, the ones that did not reach the target or broke.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.count()
+    }
+
+    /// The last of these.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Failure> {
+        self.failures.last()
     }
 }
 
@@ -156,7 +172,8 @@ impl Exposures {
     ///
     /// # Errors
     /// `EXPOSURES_LIMITED` when as many are there as `rules` allow, over all or of
-    /// the owner, or when no port is free; `REQUEST_ID_REUSED`.
+    /// the owner, or when no port is free; `TARGET_FORBIDDEN` when the agent is
+    /// attached and does not offer the target; `REQUEST_ID_REUSED`.
     pub fn create(
         self: &Arc<Self>,
         rules: &ExposureRules,
@@ -167,6 +184,12 @@ impl Exposures {
         let _one = self.creating.lock();
         if let Some(before) = self.asked_before(spec)? {
             return Ok(before);
+        }
+        // One that is away may offer it when it comes.
+        if let Some(session) = self.broker.find(&spec.endpoint)
+            && !session.offers(&spec.target)
+        {
+            return Err(not_offered(&spec.endpoint, &spec.target));
         }
         self.fits(rules, spec)?;
         let mut last = None;

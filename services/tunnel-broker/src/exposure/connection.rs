@@ -60,12 +60,16 @@ pub(super) async fn run(
     {
         Ok(reached) => reached,
         Err(fault) => {
+            exposure.failures.note(&fault);
             visitor.refused(&fault);
             return reset(&socket);
         }
     };
-    let (held, visit) = ((counted, permit), visitor.opened(id));
+    let (held, visit, of) = ((counted, permit), visitor.opened(id), exposure.clone());
     let link = link(&book.broker, &book.metrics, &session, held, early, move |end| {
+        if let Some(fault) = &end.fault {
+            of.failures.note(fault);
+        }
         visit.ended(end);
         drop(slot);
     });

@@ -5,9 +5,11 @@
 mod audit;
 mod book;
 mod connection;
+mod failure;
 mod listener;
 
 pub use book::{Exposure, Exposures};
+pub use failure::Failure;
 
 #[cfg(test)]
 mod tests;

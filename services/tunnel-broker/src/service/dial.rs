@@ -18,6 +18,7 @@ use super::raw::Method;
 use crate::audit::Audited;
 use crate::connect::{Counting, Dialing, Head, Opened, link, park};
 use crate::domain::access::may_dial;
+use crate::domain::target;
 use crate::metrics::Metrics;
 use crate::state::Broker;
 
@@ -44,9 +45,9 @@ impl DialMethod {
             .await
             .map_err(|_| late())??;
         let Some(dial_request::Frame::Open(open)) = first.frame else { return Err(late()) };
+        let target = target::read(&open.target)?;
         check(&open).map_err(|status| from_status(&status))?;
         let endpoint = Endpoint::parse(&open.endpoint)?;
-        let target = Target::parse(&open.target)?;
         let audited = Audited::of(&caller.principal, &endpoint, &target);
         let allowed =
             may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target);

@@ -13,11 +13,12 @@ use wolfpack_proto::tunnel::v1::{
 };
 use wolfpack_rpc::{Authority, Caller, checked, to_status};
 use wolfpack_runtime::Supervisor;
-use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, Target, page};
+use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, page};
 
 use crate::domain::access::{Owner, may_dial, not_found};
 use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec, Origin, may_see};
-use crate::exposure::{Exposure, Exposures};
+use crate::domain::target;
+use crate::exposure::{Exposure, Exposures, Failure};
 use crate::state::Broker;
 
 /// How long one lives that does not say.
@@ -61,7 +62,7 @@ impl ExposureRpcs {
         request: CreateExposureRequest,
     ) -> Result<Arc<Exposure>, Fault> {
         let endpoint = Endpoint::parse(&request.endpoint)?;
-        let target = Target::parse(&request.target)?;
+        let target = target::read(&request.target)?;
         let owner = self.broker.owner(&endpoint);
         may_dial(&caller.principal, &endpoint, &owner, &target)?;
         if owner == Owner::Unknown {
@@ -173,6 +174,16 @@ fn show(exposure: &Exposure) -> wire::Exposure {
         connections: exposure.connections(),
         accepted_connections: exposure.accepted(),
         refused_connections: exposure.refused(),
+        failed_connections: exposure.failed(),
+        last_failure: exposure.last_failure().map(show_failure),
+    }
+}
+
+fn show_failure(failure: Failure) -> wire::ConnectionFailure {
+    wire::ConnectionFailure {
+        time: Some(failure.time.into()),
+        reason: failure.reason.as_str().to_owned(),
+        message: failure.message,
     }
 }
 
@@ -182,6 +193,8 @@ impl ExposureService for ExposureRpcs {
         &self,
         request: Request<CreateExposureRequest>,
     ) -> Result<Response<CreateExposureResponse>, Status> {
+        // Before the rules of the proto, which do not say what a target looks like.
+        target::read(&request.get_ref().target).map_err(to_status)?;
         let (caller, request) = checked(request)?;
         let exposure = self.create(&caller, request).map_err(to_status)?;
         Ok(Response::new(CreateExposureResponse { exposure: Some(show(&exposure)) }))

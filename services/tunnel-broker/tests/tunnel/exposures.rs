@@ -314,10 +314,14 @@ async fn one_ends_with_its_time_and_all_let_nobody_in_while_the_broker_drains() 
         config.drain = Duration::from_secs(10);
     })
     .await;
-    let project = ProjectId::new();
-    let endpoint = fleet.wolf_to(echo().await).await;
-    let Endpoint::Wolf(wolf) = &endpoint else { panic!("a wolf") };
-    belongs(&fleet, wolf, Owner::Project(project.clone())).await;
+    let (project, wolf, tcp) = (ProjectId::new(), WolfId::new(), echo().await);
+    let mut builder = fleet.wolf(&wolf);
+    for target in ["port", "wolf-api"] {
+        builder.dial_target(target, std::sync::Arc::new(Tcp(tcp)));
+    }
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+    let endpoint = Endpoint::Wolf(wolf);
     let mut mine = client(&fleet, &project, ".admin");
     let short = wire::CreateExposureRequest {
         lifetime: Some(prost_types::Duration { seconds: 0, nanos: 300_000_000 }),
@@ -356,6 +360,110 @@ async fn a_broker_that_is_not_told_to_gives_out_nothing() {
     let unknown = ask(&Endpoint::Sandbox(sandbox));
     let fault = from_status(&mine.create_exposure(unknown).await.unwrap_err());
     assert_eq!(fault.reason, Reason::EndpointNotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attached_agent_does_not_offer_is_refused_and_one_that_is_away_is_not_asked() {
+    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+    let (project, wolf) = (ProjectId::new(), WolfId::new());
+    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+    let mut mine = client(&fleet, &project, ".admin");
+    let ssh = wire::CreateExposureRequest {
+        target: "tcp:22".to_owned(),
+        request_id: "once".to_owned(),
+        ..ask(&Endpoint::Wolf(wolf.clone()))
+    };
+    for target in ["tcp:0", "tcp", "tcp:http", "TCP:22", ""] {
+        let odd = wire::CreateExposureRequest { target: target.to_owned(), ..ssh.clone() };
+        let fault = from_status(&mine.create_exposure(odd).await.unwrap_err());
+        assert_eq!(fault.reason, Reason::RequestInvalid, "{target}");
+        assert!(fault.message.contains("such as tcp:8080"), "{fault}");
+    }
+    mine.create_exposure(ssh.clone()).await.expect("it is away, and may offer it");
+
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_target("wolf-api", std::sync::Arc::new(Tcp(echo().await)));
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    let fresh = wire::CreateExposureRequest { request_id: String::new(), ..ssh.clone() };
+    let fault = from_status(&mine.create_exposure(fresh).await.unwrap_err());
+    assert_eq!(fault.reason, Reason::TargetForbidden);
+    assert!(fault.message.contains("targets.tcp in the wolf's configuration"), "{fault}");
+    assert_eq!(fleet.running.exposures.len(), 1);
+    mine.create_exposure(ssh).await.expect("the same request gives what it gave");
+    mine.create_exposure(ask(&Endpoint::Wolf(wolf))).await.expect("what it does offer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn why_connections_failed_is_told_with_the_exposure() {
+    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+    let (project, wolf) = (ProjectId::new(), WolfId::new());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let loopback = ["1".to_owned(), at.port().to_string()];
+    let loopback = loopback.iter().map(|port| port.parse().unwrap()).collect();
+    let policy = TcpPolicy { loopback, ..TcpPolicy::default() };
+    let words = Words { of: "wolf", setting: "targets.tcp" };
+    let mut builder = fleet.wolf(&wolf);
+    builder.dial_family("tcp", std::sync::Arc::new(TcpTargets::new(policy, words, 8)));
+    attached(&builder.start(&fleet.context.supervisor)).await;
+    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+    let mut mine = client(&fleet, &project, ".admin");
+    let port = |port: u16| wire::CreateExposureRequest {
+        target: format!("tcp:{port}"),
+        ..ask(&Endpoint::Wolf(wolf.clone()))
+    };
+
+    // Nobody listens at a port that is allowed, and a port that is not.
+    for (number, reason, words) in
+        [(1, "TARGET_UNREACHABLE", "nothing listens"), (2, "TARGET_FORBIDDEN", "targets.tcp")]
+    {
+        let made = mine.create_exposure(port(number)).await.unwrap().into_inner().exposure.unwrap();
+        assert_eq!((made.failed_connections, made.last_failure), (0, None));
+        for _ in 0..2 {
+            let reached = async { TcpStream::connect(&made.listen_address).await?.read_u8().await };
+            assert!(reached.await.is_err(), "nobody was reached");
+        }
+        let name = wire::GetExposureRequest { name: made.name.clone() };
+        let seen = mine.get_exposure(name).await.unwrap().into_inner().exposure.unwrap();
+        assert_eq!((seen.accepted_connections, seen.failed_connections), (2, 2), "{seen:?}");
+        let failure = seen.last_failure.unwrap();
+        assert_eq!(failure.reason, reason);
+        assert!(failure.message.contains(words), "{failure:?}");
+        let (since, failed) = (made.create_time.unwrap(), failure.time.unwrap());
+        assert!((failed.seconds, failed.nanos) >= (since.seconds, since.nanos), "{failed:?}");
+        let gone = wire::DeleteExposureRequest { name: made.name };
+        mine.delete_exposure(gone).await.unwrap();
+    }
+
+    // One that ends well, one that its client breaks, and one that its target does.
+    let made = mine.create_exposure(port(at.port())).await.unwrap().into_inner().exposure.unwrap();
+    for breaks in ["nobody", "client", "target"] {
+        let mut client = TcpStream::connect(&made.listen_address).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        let (mut reached, _) = listener.accept().await.unwrap();
+        reached.read_u8().await.unwrap();
+        match breaks {
+            "client" => client.set_zero_linger().unwrap(),
+            "target" => reached.set_zero_linger().unwrap(),
+            _ => {}
+        }
+        let (first, mut second) =
+            if breaks == "target" { (reached, client) } else { (client, reached) };
+        drop(first);
+        let _ = tokio::time::timeout(SOON, second.read(&mut [0])).await.expect("it hears");
+        drop(second);
+        fleet.counts([Some(1), None, Some(0), Some(0)]).await;
+    }
+    let exposures = &fleet.running.exposures;
+    let seen = async || {
+        let list = wire::ListExposuresRequest::default();
+        let all = client(&fleet, &project, "").list_exposures(list).await.unwrap();
+        all.into_inner().exposures.remove(0)
+    };
+    eventually(|| exposures.list(None)[0].failed() > 0, || "the target's break".into()).await;
+    let seen = seen().await;
+    assert_eq!((seen.accepted_connections, seen.failed_connections), (3, 1), "{seen:?}");
+    assert_eq!(seen.last_failure.unwrap().reason, "CONNECTION_RESET");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

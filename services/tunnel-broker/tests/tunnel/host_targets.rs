@@ -251,10 +251,14 @@ async fn only_admins_get_there() {
         ("an admin of another", &own, &theirs, ".admin", Err(Reason::EndpointNotFound)),
         ("a platform admin elsewhere", &own, &theirs, ".platform", Err(Reason::EndpointNotFound)),
         ("a platform admin", &shared, &mine, ".platform", Ok(())),
-        ("an admin of a project", &shared, &mine, ".admin", Err(Reason::EndpointNotFound)),
+        ("an admin of a project", &shared, &mine, ".admin", Err(Reason::TargetForbidden)),
+        ("a developer", &shared, &mine, "", Err(Reason::TargetForbidden)),
     ] {
         let dialer = user(&fleet, project, rank);
         let answer: Result<TunnelStream, Fault> = dialer.dial(endpoint, &api, SOON).await;
+        if let (Err(fault), true) = (&answer, endpoint == &shared) {
+            assert!(fault.message.contains("ask one of them"), "{fault}");
+        }
         assert_eq!(answer.map(drop).map_err(|fault| fault.reason), expected, "{who}");
     }
     // Nothing but what is exported, and nothing else of a wolf at all.

@@ -76,9 +76,11 @@ async fn developers_reach_ports_of_their_sandboxes_byte_for_byte_and_nobody_else
     assert_eq!(fault.reason, Reason::TargetUnreachable);
     assert!(fault.message.contains("nothing listens"), "{fault}");
     // So does the broker: not even the agent's own service, nor nonsense.
-    for name in ["agent", "tcp:0", "tcp:x", "tcp"] {
-        let reason = refused(&developer, &endpoint, &target(name)).await;
-        assert_eq!(reason, Reason::TargetForbidden, "{name}");
+    assert_eq!(refused(&developer, &endpoint, &target("agent")).await, Reason::TargetForbidden);
+    for name in ["tcp:0", "tcp:x", "tcp"] {
+        let fault = developer.dial(&endpoint, &target(name), SOON).await.unwrap_err();
+        assert_eq!(fault.reason, Reason::RequestInvalid, "{name}");
+        assert!(fault.message.contains("such as tcp:8080"), "{fault}");
     }
     // Allowed, and not offered by this agent.
     let reason = refused(&developer, &endpoint, &target("desktop")).await;
@@ -147,7 +149,9 @@ async fn ports_of_a_wolf_are_its_admins_and_none_until_they_are_allowed() {
         let mut back = Vec::new();
         stream.read_to_end(&mut back).await.unwrap();
         assert_eq!(back, b"hello", "{target}");
-        assert_eq!(refused(&admin, &closed, &target).await, Reason::TargetForbidden, "{target}");
+        let fault = admin.dial(&closed, &target, SOON).await.unwrap_err();
+        assert_eq!(fault.reason, Reason::TargetForbidden, "{target}");
+        assert!(fault.message.contains("targets.tcp in the wolf's configuration"), "{fault}");
     }
     assert_eq!(refused(&admin, &open, &tcp(mapped)).await, Reason::TargetForbidden);
     let fault = admin.dial(&sly, &target("tcp:10"), SOON).await.unwrap_err();
