@@ -20,7 +20,7 @@ use std::time::Duration;
 /// Bytes of one stream that wait to be written to the connection when it is
 /// looked at; with what is sent between two looks a congested connection holds
 /// twice that and a chunk for each stream.
-const SEND_BUFFER: usize = 32 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that we reset and still remember, so that what was under way to them
 /// is no fault of the peer.
 const REMEMBERED_RESETS: usize = 1024;
