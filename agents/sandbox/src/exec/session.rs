@@ -31,8 +31,6 @@ pub(super) async fn drive(
     input: impl Stream<Item = Result<Input, Fault>> + Send,
     output: mpsc::Sender<Result<Output, Fault>>,
 ) -> Option<Exit> {
-    // However this future ends, the program does not stay behind.
-    let ending = KillOnDrop::new(reaper, leader);
     let ended = CancellationToken::new();
     let (mut sink, stdout, stderr) = split(ends)?;
     let mut carried = Box::pin(async {
@@ -60,6 +58,9 @@ pub(super) async fn drive(
         };
         tokio::try_join!(waited, fed, drained).map(|(exit, (), ())| exit)
     });
+    // However this future ends, the program does not stay behind; nor do its pipes
+    // close before it is killed, as they are dropped after this.
+    let ending = KillOnDrop::new(reaper, leader);
     let outcome = tokio::select! {
         outcome = &mut carried => outcome,
         () = output.closed() => Ok(None),

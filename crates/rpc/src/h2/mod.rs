@@ -17,7 +17,7 @@ pub(crate) use server::{Stream, serve};
 
 use std::time::Duration;
 
-/// Bytes of one stream that wait to be written to the connection when it is
+/// A chunk of a tunnel. Bytes of one stream that wait to be written to the connection when it is
 /// looked at; with what is sent between two looks a congested connection holds
 /// twice that and a chunk for each stream.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -53,7 +53,11 @@ pub fn tune_raw(socket: &impl AsFd) {
 /// reach it.
 fn is_near(socket: &SockRef<'_>) -> bool {
     let other = socket.peer_addr().or_else(|_| socket.local_addr());
-    other.ok().and_then(|address| address.as_socket()).is_some_and(|at| at.ip().is_loopback())
+    // One that listens on both families sees ::ffff:127.0.0.1.
+    other
+        .ok()
+        .and_then(|address| address.as_socket())
+        .is_some_and(|at| at.ip().to_canonical().is_loopback())
 }
 
 fn told(set: io::Result<()>) {
@@ -87,6 +91,16 @@ mod tests {
             let congestion = far.tcp_congestion().unwrap();
             assert!(congestion.starts_with(NEAR), "its end is here: {congestion:?}");
         }
+    }
+
+    #[test]
+    fn who_comes_by_the_other_family_is_near() {
+        let Ok(listener) = std::net::TcpListener::bind("[::]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        let _near = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (far, from) = listener.accept().unwrap();
+        assert!(from.is_ipv6(), "or this test shows nothing");
+        assert!(is_near(&SockRef::from(&far)));
     }
 
     #[test]

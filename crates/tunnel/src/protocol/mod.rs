@@ -22,8 +22,8 @@ pub use pool::PoolSize;
 pub use routes::{Forwarding, Next, Route, RouteTable, Stale};
 
 /// The most bytes of a connection that one frame carries when we make it: with its
-/// head it fits into one HTTP/2 frame of 64 KiB, the largest that our ends take (ADR 22).
-pub const CHUNK: usize = 64 * 1024 - 16;
+/// heads it is one HTTP/2 frame of 64 KiB, the largest that our ends take (ADR 22).
+pub const CHUNK: usize = 64 * 1024 - encode::HEADROOM;
 
 /// The largest frame we take from a peer; data of other clients may come in
 /// larger pieces than ours.

@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use crate::protocol::CHUNK;
 use crate::protocol::encode::HEADROOM;
 
-/// A block holds two whole chunks.
-const BLOCK: usize = 2 * (HEADROOM + CHUNK);
+/// A block holds one whole chunk: one that waits for a stopped reader pins no more
+/// than itself.
+const BLOCK: usize = HEADROOM + CHUNK;
 /// Blocks a thread keeps: 512 KiB.
 const KEPT: usize = 8;
 
@@ -18,7 +19,7 @@ thread_local! {
     static BLOCKS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An empty block with room for two chunks: the one whose frames were sent last,
+/// An empty block with room for a chunk: the one whose frames were sent last,
 /// where there is one. An allocator gives large blocks in turn, each cold, and to
 /// fill cold memory takes most of the time of a large read.
 pub(super) fn take() -> BytesMut {

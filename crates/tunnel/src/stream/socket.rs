@@ -14,7 +14,7 @@ use crate::protocol::encode::{HEADROOM, seal_data};
 
 /// The smallest room to read into; what is left of a block below it is given
 /// up for a new one.
-const LEAST_ROOM: usize = 4 * 1024;
+const LEAST_ROOM: usize = 16 * 1024;
 
 /// A read below this is copied out: frames that wait must not hold a block each.
 const SMALL: usize = 1024;

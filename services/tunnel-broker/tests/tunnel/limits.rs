@@ -105,7 +105,7 @@ async fn a_connection_that_waits_for_its_rate_ends_when_its_caller_leaves() {
     let mut stream = fleet.dial(&endpoint).await.unwrap();
     let mut some = vec![0; 16 * 1024];
     stream.read_exact(&mut some).await.unwrap();
-    // A frame of 32 KiB is paid for with half a minute.
+    // A frame of up to 64 KiB is paid for with a minute at most.
     fleet.counts([Some(1), None, Some(1), None]).await;
     drop(stream);
     fleet.counts([Some(1), None, Some(0), None]).await;
