@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use wolfpack_types::{ExposureId, port_set};
+use wolfpack_types::{ExposureId, Target};
 
-use super::forward::EndpointArg;
+use super::forward::{EndpointArg, target_of};
 use super::{OutputArgs, values};
 
 /// Open ports of the broker that lead to targets, look at them and end them.
@@ -30,8 +30,8 @@ pub struct ExposureCreateArgs {
     #[arg(value_name = "wolf/ID|sandbox/ID")]
     pub endpoint: EndpointArg,
     /// A name that `wolfpack tunnel get` shows, tcp:PORT, or PORT alone for the same
-    #[arg(value_parser = target)]
-    pub target: String,
+    #[arg(value_parser = target_of)]
+    pub target: Target,
     /// The port to listen on; without it any that the broker gives
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
@@ -60,17 +60,6 @@ pub struct ExposureArgs {
     pub output: OutputArgs,
 }
 
-/// What a target is is for the broker to say; a port alone is one of TCP.
-fn target(text: &str) -> Result<String, String> {
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Ok(text.to_owned());
-    }
-    match port_set::port(text) {
-        Some(port) => Ok(wolfpack_types::Target::tcp(port).to_string()),
-        None => Err(format!("{text:?} is not a port; it is one from 1 to 65535")),
-    }
-}
-
 fn exposure(text: &str) -> Result<ExposureId, String> {
     let id = text.strip_prefix("exposures/").unwrap_or(text);
     ExposureId::parse(id).map_err(|_| "write exposures/ID, or ID alone".to_owned())
@@ -91,13 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_targets_and_names_are_ids() {
-        for (text, read) in [("22", "tcp:22"), ("tcp:22", "tcp:22"), ("wolf-api", "wolf-api")] {
-            assert_eq!(target(text).unwrap(), read);
-        }
-        for bad in ["0", "70000", "022"] {
-            assert!(target(bad).is_err(), "{bad}");
-        }
+    fn an_exposure_is_named_with_or_without_what_it_is() {
         for text in ["abc", "exposures/abc"] {
             assert_eq!(exposure(text).unwrap().name(), "exposures/abc");
         }

@@ -98,7 +98,7 @@ impl FromStr for ForwardArg {
 }
 
 /// A target by its name, or a port for `tcp:PORT`.
-fn target_of(text: &str) -> Result<Target, String> {
+pub(super) fn target_of(text: &str) -> Result<Target, String> {
     let no_port = || format!("{text:?} is not a port; it is one from 1 to 65535");
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return port_set::port(text).map(Target::tcp).ok_or_else(no_port);
@@ -195,6 +195,16 @@ mod tests {
             "UP",
         ] {
             assert!(bad.parse::<ForwardArg>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_are_targets() {
+        for (text, read) in [("22", "tcp:22"), ("tcp:22", "tcp:22"), ("wolf-api", "wolf-api")] {
+            assert_eq!(target_of(text).unwrap().as_str(), read);
+        }
+        for bad in ["0", "70000", "022", "tcp:0"] {
+            assert!(target_of(bad).unwrap_err().contains("1 to 65535"), "{bad}");
         }
     }
 

@@ -27,7 +27,7 @@ async fn create(api: &Api, arguments: ExposureCreateArgs) -> Result<(), Failure>
         .map_err(|_| Failure::usage("--for is too long; write one such as 90s or 2h"))?;
     let request = pb::CreateExposureRequest {
         endpoint,
-        target: arguments.target,
+        target: arguments.target.to_string(),
         lifetime: Some(lifetime),
         port: arguments.port.unwrap_or_default().into(),
         limits: Some(pb::ExposureLimits {

@@ -29,8 +29,12 @@ impl Forward {
     }
 
     fn start_with(gateway: &FakeGateway, flags: &[&str], forwards: &[&str]) -> Self {
+        Self::start_to(gateway, "sandboxes/good-id", flags, forwards)
+    }
+
+    fn start_to(gateway: &FakeGateway, endpoint: &str, flags: &[&str], forwards: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_wolfpack"))
-            .args(["port-forward", "sandboxes/good-id"])
+            .args(["port-forward", endpoint])
             .args(flags)
             .args(forwards)
             .env_clear()
@@ -44,7 +48,7 @@ impl Forward {
         let places = forwards.iter().map(|_| {
             let line = lines.next().expect("it says where it listens").unwrap();
             let (place, target) = line.split_once(" -> ").unwrap();
-            assert!(target.starts_with("sandboxes/good-id tcp:"), "{line}");
+            assert!(target.starts_with(&format!("{endpoint} tcp:")), "{line}");
             place.to_owned()
         });
         let places = places.collect();
@@ -372,8 +376,30 @@ fn an_endpoint_that_is_gone_for_good_ends_it_and_one_that_is_away_does_not() {
     let forward = Forward::start(&gateway, &["tcp:1"]);
     let told = forward.interrupt();
     assert!(told.contains("sandboxes/good-id is STARTING, but no agent"), "{told}");
-    // A wolf that is there and not found is one that is not to be dialed.
-    let output = wolfpack(&gateway, &["port-forward", "wolves/one", "tcp:1"], b"");
+    // One that is not there at all is told as that.
+    let output = wolfpack(&gateway, &["port-forward", "wolves/nobody", "tcp:1"], b"");
     assert_eq!(output.status.code(), Some(66), "{output:?}");
-    assert!(text(&output.stderr).contains("ENDPOINT_NOT_FOUND: the test says so"), "{output:?}");
+    assert!(text(&output.stderr).contains("WOLF_NOT_FOUND"), "{output:?}");
+}
+
+#[test]
+fn a_wolf_that_is_there_is_waited_for_at_the_start_and_later() {
+    use wolfpack_types::Reason;
+    let gateway = FakeGateway::start();
+    gateway.dials.all_fail(Some(Reason::EndpointNotFound));
+    let mut forward = Forward::start_to(&gateway, "wolves/one", &[], &["tcp:1"]);
+    let mut told = BufReader::new(forward.child.stderr.take().unwrap());
+    let mut next = || {
+        let mut line = String::new();
+        told.read_line(&mut line).unwrap();
+        line
+    };
+    let away = "wolves/one is ONLINE, but no agent of it is attached; ";
+    assert_eq!(next(), format!("{away}connections get through once one is\n"));
+    let mut waiting = forward.tcp(0);
+    waiting.write_all(b"x").unwrap();
+    assert_eq!(next(), format!("{away}forwarding goes on once one is\n"));
+    gateway.dials.all_fail(None);
+    waiting.read_exact(&mut [0]).unwrap();
+    forward.interrupt();
 }

@@ -68,14 +68,10 @@ impl Doubts {
 }
 
 fn away(endpoint: &Endpoint, known: Result<Standing, Failure>) -> String {
-    match (known, endpoint) {
-        (Ok(Standing::There(words)), Endpoint::Sandbox(_)) => {
+    match known {
+        Ok(Standing::There(words)) => {
             format!("{words}, but no agent of it is attached; forwarding goes on once one is\n")
         }
-        // All see a wolf of all projects, and only the platform's admins dial it.
-        (Ok(Standing::There(words)), Endpoint::Wolf(_)) => format!(
-            "{words}, but the broker has no agent of it for this key; forwarding goes on once it has\n"
-        ),
         _ => format!(
             "no agent of {endpoint} is attached, and nobody says whether it is gone for good; forwarding goes on\n"
         ),

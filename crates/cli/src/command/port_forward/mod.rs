@@ -110,17 +110,16 @@ async fn leave(room: &Room, ends: &mut [Signal]) {
 async fn look(api: &Api, endpoint: &Endpoint, target: &Target) -> Result<(), Failure> {
     let Err(fault) = api.dialer().dial(endpoint, target, LOOK).await else { return Ok(()) };
     if fault.reason == Reason::EndpointNotFound {
-        return match (standing::of(api, endpoint).await, endpoint) {
-            // Its owner may dial it, so it is its agent that is not there.
-            (Ok(Standing::There(words)), Endpoint::Sandbox(_)) => {
+        return match standing::of(api, endpoint).await {
+            // Whoever may not dial it is told so, so it is its agent that is not there.
+            Ok(Standing::There(words)) => {
                 told::warn(&format!(
                     "{words}, but no agent of it is attached; connections get through once one is\n"
                 ));
                 Ok(())
             }
-            (Ok(Standing::Gone(gone)), _) => Err(gone.into()),
-            // A wolf that this key sees need not be one that it may dial.
-            _ => Err(fault.into()),
+            Ok(Standing::Gone(gone)) => Err(gone.into()),
+            Err(_) => Err(fault.into()),
         };
     }
     match fault.reason.code() {

@@ -158,7 +158,8 @@ mod tests {
         assert_eq!((others.len(), room.open()), (8, 40), "its own");
         assert!(one.take().is_none() && other.take().is_none());
         let freed = taken.pop();
-        let waiting = one.wait();
+        let mut waiting = std::pin::pin!(one.wait());
+        assert!(futures::poll!(waiting.as_mut()).is_pending(), "there is none");
         drop(freed);
         taken.extend(waiting.await);
         assert_eq!(taken.len(), 32);
