@@ -48,7 +48,7 @@ async fn a_connection_that_an_opened_link_left_unused_is_soon_let_go() {
     let hour = Duration::from_secs(3600);
     let rig = Rig::with(|config| config.ingress.idle_timeout = hour).await;
     let (ended, mut ends) = mpsc::channel(4);
-    let server = target(move |mut wire| {
+    let server = target(move |wire| {
         let ended = ended.clone();
         async move {
             let mut first = [0];
