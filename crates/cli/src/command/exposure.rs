@@ -96,7 +96,9 @@ async fn get(api: &Api, arguments: &ExposureArgs) -> Result<(), Failure> {
     let limits = exposure.limits.unwrap_or_default();
     let last = exposure.last_failure.map(|last| {
         let when = output::instant(last.time.as_ref());
-        format!("{}: {}\nat {when}", last.reason, last.message)
+        // The words are not for everybody who may see it.
+        let colon = if last.message.is_empty() { "" } else { ": " };
+        format!("{}{colon}{}\nat {when}", last.reason, last.message)
     });
     output::print_facts(&[
         ("name", exposure.name),

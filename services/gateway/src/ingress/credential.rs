@@ -66,17 +66,20 @@ impl Credential {
 /// # Errors
 /// `REQUEST_INVALID` for more than one `authorization`. Where nothing counts
 /// `CREDENTIAL_MISSING`, but `API_KEY_INVALID` or `LINK_INVALID` for who has sent
-/// something else.
+/// something else. By host only a bearer is that: any other authorization is for
+/// the page there.
 pub(super) fn take(
     headers: &mut HeaderMap,
     uri: &mut Uri,
     form: Form,
     encrypted: bool,
 ) -> Result<Credential, Fault> {
-    let sent = headers.contains_key(AUTHORIZATION);
+    let by_host = form == Form::Host;
+    let sent = headers
+        .get(AUTHORIZATION)
+        .is_some_and(|value| !by_host || bearer(value.as_bytes()).is_some());
     let header = from_header(headers)?;
     let query = from_query(uri);
-    let by_host = form == Form::Host;
     let cookie = if by_host {
         from_cookies(headers, if encrypted { SECURE_COOKIE } else { PLAIN_COOKIE })
     } else {
@@ -99,7 +102,7 @@ pub(super) fn take(
         .ok_or_else(|| nothing(form, sent))
 }
 
-/// Nothing counts; whether an `authorization` was `sent`.
+/// Nothing counts; whether an `authorization` was `sent` that should have.
 fn nothing(form: Form, sent: bool) -> Fault {
     let key = "an api key as \"authorization: Bearer wp_...\"";
     let todo = match form {
@@ -136,12 +139,16 @@ fn from_header(headers: &mut HeaderMap) -> Result<Option<String>, Fault> {
 }
 
 fn our_bearer(value: &[u8]) -> Option<&[u8]> {
-    let value = value.trim_ascii();
-    let (scheme, token) = value.split_at_checked("bearer".len())?;
-    let token = token.strip_prefix(b" ").or_else(|| token.strip_prefix(b"\t"))?.trim_ascii();
-    let ours = scheme.eq_ignore_ascii_case(b"bearer")
-        && [KEY_PREFIX, LINK_PREFIX].iter().any(|prefix| token.starts_with(prefix.as_bytes()));
+    let token = bearer(value)?;
+    let ours = [KEY_PREFIX, LINK_PREFIX].iter().any(|prefix| token.starts_with(prefix.as_bytes()));
     ours.then_some(token)
+}
+
+/// What an authorization of the scheme Bearer carries, which may be nothing.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.trim_ascii().split_at_checked("bearer".len())?;
+    let whole = token.first().is_none_or(|next| matches!(next, b' ' | b'\t'));
+    (whole && scheme.eq_ignore_ascii_case(b"bearer")).then(|| token.trim_ascii())
 }
 
 /// Takes the link out of the query.
@@ -290,7 +297,9 @@ mod tests {
             (None, "/", path, Reason::CredentialMissing),
             (Some("Bearer bad"), "/", host, Reason::ApiKeyInvalid),
             (Some("Bearer bad"), "/", path, Reason::ApiKeyInvalid),
-            (Some("Basic dTpw"), "/", host, Reason::ApiKeyInvalid),
+            (Some("bearer"), "/", host, Reason::ApiKeyInvalid),
+            (Some("Basic dTpw"), "/", host, Reason::CredentialMissing),
+            (Some("Bearers bad"), "/", host, Reason::CredentialMissing),
             (Some("Basic dTpw"), "/?wp_link=wpl_t", path, Reason::ApiKeyInvalid),
             (Some("Bearer wpl_t"), "/", path, Reason::LinkInvalid),
             (None, "/?wp_link=wpl_t", path, Reason::LinkInvalid),

@@ -18,6 +18,9 @@ pub(super) type Sender = SendRequest<Outgoing>;
 
 /// How many may wait under one key: the connections of one busy client.
 const PER_KEY: usize = 128;
+/// How long one waits that has served nothing yet. A server that takes one
+/// connection at a time serves nobody else meanwhile.
+const UNUSED: Duration = Duration::from_secs(2);
 /// How often those that waited too long, or that the target closed, are let go.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -47,10 +50,13 @@ struct Idle {
 struct Parked {
     sender: Sender,
     since: Instant,
+    /// Whether it has served a request.
+    used: bool,
 }
 
 impl Parked {
     fn fresh(&self, life: Duration) -> bool {
+        let life = if self.used { life } else { life.min(UNUSED) };
         !self.sender.is_closed() && self.since.elapsed() < life
     }
 }
@@ -75,7 +81,14 @@ impl Pool {
         taken
     }
 
-    fn give(&self, key: Arc<Key>, sender: Sender) {
+    /// Whether one waits under a key.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        let idle = self.idle.lock();
+        idle.by_key.get(key).is_some_and(|parked| parked.iter().any(|one| one.fresh(self.life)))
+    }
+
+    /// Keeps a connection for a while; `used` when it has served a request.
+    pub(super) fn give(&self, key: Arc<Key>, sender: Sender, used: bool) {
         if sender.is_closed() {
             return;
         }
@@ -87,7 +100,7 @@ impl Pool {
         if parked.len() >= PER_KEY {
             return;
         }
-        parked.push(Parked { sender, since: Instant::now() });
+        parked.push(Parked { sender, since: Instant::now(), used });
         idle.count += 1;
     }
 
@@ -119,6 +132,6 @@ impl Lease {
 
     /// The request is over and the connection whole: it may serve another.
     pub(super) fn give_back(self) {
-        self.pool.give(self.key, self.sender);
+        self.pool.give(self.key, self.sender, true);
     }
 }

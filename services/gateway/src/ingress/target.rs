@@ -18,7 +18,7 @@ use super::Inner;
 use super::address::{Address, BY_ID};
 use super::body::{Outgoing, Upload};
 use super::credential::Credential;
-use super::pool::{Key, Lease, Sender};
+use super::pool::{Key, Sender};
 
 /// What is read of a target ahead, at most, and the most its headers may take.
 const READ_AHEAD: usize = 128 * 1024;
@@ -69,21 +69,20 @@ impl<D: Dial> Inner<D> {
     }
 
     /// Finds out whether a credential is let in, which only the broker can say, by
-    /// a connection: it waits for the request that follows.
+    /// a connection: it waits a moment for the request that follows.
     ///
     /// # Errors
     /// As the broker refuses it. That nothing listens is no refusal: whoever is
     /// told so was let in.
     pub(super) async fn verify(&self, way: &Way<'_>) -> Result<(), Fault> {
-        let sender = match self.pool.take(&way.key) {
-            Some(sender) => sender,
-            None => match self.connect(way).await {
-                Ok(sender) => sender,
-                Err(fault) if fault.reason == Reason::TargetUnreachable => return Ok(()),
-                Err(fault) => return Err(fault),
-            },
-        };
-        Lease::new(&self.pool, Arc::clone(&way.key), sender).give_back();
+        if self.pool.has(&way.key) {
+            return Ok(());
+        }
+        match self.connect(way).await {
+            Ok(sender) => self.pool.give(Arc::clone(&way.key), sender, false),
+            Err(fault) if fault.reason == Reason::TargetUnreachable => {}
+            Err(fault) => return Err(fault),
+        }
         Ok(())
     }
 

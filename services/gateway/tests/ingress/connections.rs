@@ -42,6 +42,39 @@ async fn a_connection_serves_its_caller_again_and_nobody_else() {
     assert_eq!(dialed.len(), 1 + by_link);
 }
 
+/// A server with one thread serves nobody else while a connection waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_an_opened_link_left_unused_is_soon_let_go() {
+    let hour = Duration::from_secs(3600);
+    let rig = Rig::with(|config| config.ingress.idle_timeout = hour).await;
+    let (ended, mut ends) = mpsc::channel(4);
+    let server = target(move |wire| {
+        let ended = ended.clone();
+        async move {
+            let mut first = [0];
+            if wire.stream.peek(&mut first).await.unwrap_or(0) == 0 {
+                return ended.send(()).await.unwrap();
+            }
+            mirror(wire).await;
+        }
+    })
+    .await;
+    rig.sandboxes().listen("box", 8080, server);
+    let mut wire = client(&rig).await;
+    wire.send(get("/")).await;
+    assert_eq!(wire.answer().await.0, 200);
+    let token = link("box", 8080, hour, Duration::ZERO);
+    let open = format!("GET /?wp_link={token} HTTP/1.1\r\nhost: {HOST}\r\n\r\n");
+    wire.send(open).await;
+    assert_eq!(wire.answer().await.0, 303);
+    assert_eq!(rig.sandboxes().dialed().len(), 2, "the broker was asked");
+    timeout(SOON, ends.recv()).await.expect("it is let go").unwrap();
+    // One that has served waits for as long as it is told to.
+    wire.send(get("/")).await;
+    assert_eq!(wire.answer().await.0, 200);
+    assert_eq!(rig.sandboxes().dialed().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_met_a_dead_connection_goes_again_if_it_may() {
     let came = Arc::new(AtomicU32::new(0));

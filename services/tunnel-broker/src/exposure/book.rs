@@ -18,7 +18,7 @@ use wolfpack_types::{ExposureId, Fault, Reason};
 
 use super::failure::{Failure, Failures};
 use super::listener;
-use crate::domain::exposure::{ExposureRules, ExposureSpec};
+use crate::domain::exposure::{ExposureRules, ExposureSpec, Origin};
 use crate::domain::target::not_offered;
 use crate::metrics::Metrics;
 use crate::state::Broker;
@@ -84,16 +84,11 @@ impl Exposure {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Of those that were let in, the ones that did not reach the target or broke.
+    /// Of those that were let in, how many did not reach the target or broke, and
+    /// the last of these.
     #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.failures.count()
-    }
-
-    /// The last of these.
-    #[must_use]
-    pub fn last_failure(&self) -> Option<Failure> {
-        self.failures.last()
+    pub fn failures(&self) -> (u64, Option<Failure>) {
+        self.failures.snapshot()
     }
 }
 
@@ -271,6 +266,15 @@ impl Exposures {
         exposure.closed.cancel();
         exposure.ended.cancel();
         tracing::info!(exposure = %id, address = %exposure.address, "an exposure ended");
+    }
+
+    /// Whether the endpoint is still whose it was when `exposure` was asked for;
+    /// one of the configuration is for whichever owner. One that is gone is not:
+    /// nobody knows whose it would be.
+    pub(super) fn owner_stays(&self, exposure: &Exposure) -> bool {
+        let spec = &exposure.spec;
+        let same = |origin: &Origin| self.broker.owner(&spec.endpoint) == origin.owner;
+        spec.origin.as_ref().is_none_or(same)
     }
 
     /// Lets no more connections in; those that run go on.

@@ -60,15 +60,16 @@ pub(super) async fn run(
     {
         Ok(reached) => reached,
         Err(fault) => {
-            exposure.failures.note(&fault);
+            note(&book, &exposure, &fault);
             visitor.refused(&fault);
             return reset(&socket);
         }
     };
-    let (held, visit, of) = ((counted, permit), visitor.opened(id), exposure.clone());
+    let (held, visit) = ((counted, permit), visitor.opened(id));
+    let (notes, of) = (book.clone(), exposure.clone());
     let link = link(&book.broker, &book.metrics, &session, held, early, move |end| {
         if let Some(fault) = &end.fault {
-            of.failures.note(fault);
+            note(&notes, &of, fault);
         }
         visit.ended(end);
         drop(slot);
@@ -80,6 +81,14 @@ pub(super) async fn run(
     if unless(until_end, &mut carried).await.is_none() {
         weak.abort(ended());
         carried.await;
+    }
+}
+
+/// Tells the owner of an exposure what ended a connection, unless the endpoint is
+/// another's by now: what happens there is not theirs to know.
+fn note(book: &Exposures, exposure: &Exposure, fault: &Fault) {
+    if book.owner_stays(exposure) {
+        exposure.failures.note(fault);
     }
 }
 

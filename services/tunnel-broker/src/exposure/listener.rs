@@ -84,11 +84,8 @@ fn left_of(exposure: &Exposure) -> Duration {
 
 /// A place for one more connection, if the bounds and the owner allow it.
 fn admit(book: &Exposures, exposure: &Arc<Exposure>) -> Option<Slot> {
-    if let Some(origin) = &exposure.spec.origin {
-        // Also when it is gone: nobody knows whose it would be.
-        if book.broker.owner(&exposure.spec.endpoint) != origin.owner {
-            return None;
-        }
+    if !book.owner_stays(exposure) {
+        return None;
     }
     exposure.rate.check().ok()?;
     Slot::take(&exposure.connections, exposure.spec.limits.max_connections)

@@ -141,6 +141,49 @@ impl ExposureRpcs {
         );
         Ok(())
     }
+
+    /// What `caller`, who may see it, is shown of an exposure.
+    fn show(&self, caller: &Caller, exposure: &Exposure) -> wire::Exposure {
+        let (spec, origin) = (&exposure.spec, exposure.spec.origin.as_ref());
+        let (failed_connections, last) = exposure.failures();
+        wire::Exposure {
+            name: spec.id.name(),
+            endpoint: spec.endpoint.to_string(),
+            target: spec.target.to_string(),
+            listen_address: exposure.address.to_string(),
+            project: origin.map(|origin| origin.owner.name()).unwrap_or_default(),
+            creator: origin.map(|origin| origin.creator.clone()).unwrap_or_default(),
+            limits: Some(wire::ExposureLimits {
+                max_connections: spec.limits.max_connections,
+                connections_per_second: spec.limits.connections_per_second,
+            }),
+            create_time: Some(exposure.created.into()),
+            expire_time: origin.map(|origin| origin.expires.into()),
+            connections: exposure.connections(),
+            accepted_connections: exposure.accepted(),
+            refused_connections: exposure.refused(),
+            failed_connections,
+            last_failure: last.map(|failure| self.show_failure(caller, exposure, failure)),
+        }
+    }
+
+    /// The words may be the agent's, with hosts and paths of its machine: they are
+    /// for those who would be told them if they dialed.
+    fn show_failure(
+        &self,
+        caller: &Caller,
+        exposure: &Exposure,
+        failure: Failure,
+    ) -> wire::ConnectionFailure {
+        let spec = &exposure.spec;
+        let owner = self.broker.owner(&spec.endpoint);
+        let told = may_dial(&caller.principal, &spec.endpoint, &owner, &spec.target).is_ok();
+        wire::ConnectionFailure {
+            time: Some(failure.time.into()),
+            reason: failure.reason.as_str().to_owned(),
+            message: if told { failure.message } else { String::new() },
+        }
+    }
 }
 
 /// What was asked for, as far as the rules allow.
@@ -156,37 +199,6 @@ fn limits(rules: &ExposureRules, asked: Option<wire::ExposureLimits>) -> Exposur
     }
 }
 
-fn show(exposure: &Exposure) -> wire::Exposure {
-    let (spec, origin) = (&exposure.spec, exposure.spec.origin.as_ref());
-    wire::Exposure {
-        name: spec.id.name(),
-        endpoint: spec.endpoint.to_string(),
-        target: spec.target.to_string(),
-        listen_address: exposure.address.to_string(),
-        project: origin.map(|origin| origin.owner.name()).unwrap_or_default(),
-        creator: origin.map(|origin| origin.creator.clone()).unwrap_or_default(),
-        limits: Some(wire::ExposureLimits {
-            max_connections: spec.limits.max_connections,
-            connections_per_second: spec.limits.connections_per_second,
-        }),
-        create_time: Some(exposure.created.into()),
-        expire_time: origin.map(|origin| origin.expires.into()),
-        connections: exposure.connections(),
-        accepted_connections: exposure.accepted(),
-        refused_connections: exposure.refused(),
-        failed_connections: exposure.failed(),
-        last_failure: exposure.last_failure().map(show_failure),
-    }
-}
-
-fn show_failure(failure: Failure) -> wire::ConnectionFailure {
-    wire::ConnectionFailure {
-        time: Some(failure.time.into()),
-        reason: failure.reason.as_str().to_owned(),
-        message: failure.message,
-    }
-}
-
 #[tonic::async_trait]
 impl ExposureService for ExposureRpcs {
     async fn create_exposure(
@@ -197,7 +209,7 @@ impl ExposureService for ExposureRpcs {
         target::read(&request.get_ref().target).map_err(to_status)?;
         let (caller, request) = checked(request)?;
         let exposure = self.create(&caller, request).map_err(to_status)?;
-        Ok(Response::new(CreateExposureResponse { exposure: Some(show(&exposure)) }))
+        Ok(Response::new(CreateExposureResponse { exposure: Some(self.show(&caller, &exposure)) }))
     }
 
     async fn get_exposure(
@@ -206,7 +218,7 @@ impl ExposureService for ExposureRpcs {
     ) -> Result<Response<GetExposureResponse>, Status> {
         let (caller, request) = checked(request)?;
         let exposure = self.find(&caller, &request.name).map_err(to_status)?;
-        Ok(Response::new(GetExposureResponse { exposure: Some(show(&exposure)) }))
+        Ok(Response::new(GetExposureResponse { exposure: Some(self.show(&caller, &exposure)) }))
     }
 
     async fn list_exposures(
@@ -223,7 +235,7 @@ impl ExposureService for ExposureRpcs {
             .iter()
             .filter(|exposure| may_see(&caller.principal, exposure.spec.origin.as_ref()))
             .take(size + 1)
-            .map(|exposure| show(exposure))
+            .map(|exposure| self.show(&caller, exposure))
             .collect();
         let more = shown.len() > size;
         shown.truncate(size);

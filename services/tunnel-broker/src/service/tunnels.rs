@@ -42,11 +42,17 @@ impl Tunnels {
         let only = Some(named).filter(|id| !id.is_empty());
         match self.broker.close(endpoint, only, &closed(endpoint, reason)) {
             Some(session) => Closing::Closed(session),
-            None => Closing::Missed {
-                named: named.to_owned(),
-                attached: self.broker.find(endpoint).map(|session| session.id.to_string()),
-            },
+            None => {
+                Closing::Missed { named: named.to_owned(), attached: self.other(endpoint, named) }
+            }
         }
+    }
+
+    /// The session of an endpoint that is not the one that is named. That one may
+    /// have attached since it was looked for to be closed, and is no other.
+    fn other(&self, endpoint: &Endpoint, named: &str) -> Option<String> {
+        let session = self.broker.find(endpoint)?;
+        (session.id.as_str() != named).then(|| session.id.to_string())
     }
 }
 

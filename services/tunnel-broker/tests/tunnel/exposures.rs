@@ -429,6 +429,12 @@ async fn why_connections_failed_is_told_with_the_exposure() {
         let failure = seen.last_failure.unwrap();
         assert_eq!(failure.reason, reason);
         assert!(failure.message.contains(words), "{failure:?}");
+        // Who may not dial there is not told in the words of the agent.
+        let name = wire::GetExposureRequest { name: made.name.clone() };
+        let mut developer = client(&fleet, &project, "");
+        let seen = developer.get_exposure(name).await.unwrap().into_inner().exposure.unwrap();
+        let less = seen.last_failure.unwrap();
+        assert_eq!((less.reason.as_str(), less.message.as_str()), (reason, ""));
         let (since, failed) = (made.create_time.unwrap(), failure.time.unwrap());
         assert!((failed.seconds, failed.nanos) >= (since.seconds, since.nanos), "{failed:?}");
         let gone = wire::DeleteExposureRequest { name: made.name };
@@ -460,10 +466,27 @@ async fn why_connections_failed_is_told_with_the_exposure() {
         let all = client(&fleet, &project, "").list_exposures(list).await.unwrap();
         all.into_inner().exposures.remove(0)
     };
-    eventually(|| exposures.list(None)[0].failed() > 0, || "the target's break".into()).await;
+    eventually(|| exposures.list(None)[0].failures().0 > 0, || "the target's break".into()).await;
     let seen = seen().await;
     assert_eq!((seen.accepted_connections, seen.failed_connections), (3, 1), "{seen:?}");
     assert_eq!(seen.last_failure.unwrap().reason, "CONNECTION_RESET");
+
+    // What breaks once the wolf is another's is not noted, and what was said
+    // before is not told in words any more.
+    let mut inside = TcpStream::connect(&made.listen_address).await.unwrap();
+    inside.write_all(b"x").await.unwrap();
+    let (mut reached, _) = listener.accept().await.unwrap();
+    reached.read_u8().await.unwrap();
+    belongs(&fleet, &wolf, Owner::Project(ProjectId::new())).await;
+    reached.set_zero_linger().unwrap();
+    drop(reached);
+    let _ = tokio::time::timeout(SOON, inside.read(&mut [0])).await.expect("it hears");
+    let over = || exposures.list(None)[0].connections() == 0;
+    eventually(over, || "the connection is still there".into()).await;
+    let name = wire::GetExposureRequest { name: made.name };
+    let seen = mine.get_exposure(name).await.unwrap().into_inner().exposure.unwrap();
+    assert_eq!((seen.accepted_connections, seen.failed_connections), (4, 1), "{seen:?}");
+    assert_eq!(seen.last_failure.unwrap().message, "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
