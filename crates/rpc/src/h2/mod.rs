@@ -17,10 +17,10 @@ pub(crate) use server::{Stream, serve};
 
 use std::time::Duration;
 
-/// A chunk of a tunnel. Bytes of one stream that wait to be written to the connection when it is
-/// looked at; with what is sent between two looks a congested connection holds
-/// twice that and a chunk for each stream.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of one stream that wait to be written to the connection when it is
+/// looked at. What is more in one piece, as a full chunk of a tunnel is, goes when
+/// nothing waits: then a congested connection holds it and the next for each stream.
+const SEND_BUFFER: usize = 32 * 1024;
 /// Streams that we reset and still remember, so that what was under way to them
 /// is no fault of the peer.
 const REMEMBERED_RESETS: usize = 1024;

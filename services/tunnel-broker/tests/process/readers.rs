@@ -51,7 +51,8 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
         limits: ExposureLimits { max_connections: 2000, ..ExposureLimits::default() },
         origin: None,
     };
-    let front = fleet.running.exposures.open(exposure).unwrap().address;
+    let exposure = fleet.running.exposures.open(exposure).unwrap();
+    let front = exposure.address;
     let before = resident_mib();
     let mut readers = Vec::new();
     for connected in 1..=READERS {
@@ -61,7 +62,8 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
         readers.push(socket.connect(front).await.unwrap());
         let reached = || agent.connections() as usize;
         let follows = || reached() + AHEAD >= connected;
-        eventually(follows, || format!("{} of {connected} are open", reached())).await;
+        let state = || format!("{} of {connected}; {:?}", reached(), exposure.failures());
+        eventually(follows, state).await;
     }
     let totals = &fleet.running.broker.totals;
     let (mut last, mut most) = (0, 0);
@@ -74,7 +76,8 @@ async fn a_thousand_who_read_nothing_stay_within_the_budget() {
         }
         last = now;
     }
-    assert_eq!(fleet.running.broker.budget.held(), READERS);
+    let (failed, refused) = (exposure.failures(), exposure.refused());
+    assert_eq!(fleet.running.broker.budget.held(), READERS, "{failed:?}, {refused} refused");
     let bound = BUDGET_MIB + BEYOND_MIB + SENDING_MIB + TARGETS_MIB + REST_MIB;
     let pinned = most.saturating_sub(before);
     assert!(pinned <= bound, "{pinned} MiB are pinned, and {bound} were promised");

@@ -79,9 +79,11 @@ pub(crate) async fn source(length: usize) -> SocketAddr {
     .await
 }
 
-/// Sends without an end.
+/// Sends without an end. What the kernel takes ahead is bounded: of a thousand who
+/// are not read it would be all that it has for TCP.
 pub(crate) async fn talker() -> SocketAddr {
     serve(|mut socket| async move {
+        socket2::SockRef::from(&socket).set_send_buffer_size(32 * 1024)?;
         let chunk = vec![7; 64 * 1024];
         loop {
             socket.write_all(&chunk).await?;
