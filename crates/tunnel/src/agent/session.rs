@@ -57,6 +57,10 @@ pub(super) struct Session {
     paused_until: Mutex<Option<Instant>>,
     /// Streams in a row that landed where the session is not known.
     astray: AtomicUsize,
+    /// Streams that were begun, and how many of these had been when the last one
+    /// arrived.
+    begun: AtomicUsize,
+    begun_at_arrival: AtomicUsize,
     /// Streams of which it is not known yet where they land.
     opening: AtomicUsize,
     /// Something changed that the pool should look at.
@@ -105,13 +109,19 @@ impl Session {
 
     /// A stream landed where it should.
     pub(super) fn arrived(&self) {
+        self.begun_at_arrival.store(self.begun.load(Ordering::Relaxed), Ordering::Relaxed);
         self.astray.store(0, Ordering::Relaxed);
     }
 
-    /// A stream landed where the session is not known. As long as the control
-    /// stream is there, its broker knows it; but not for ever. Of many that are
-    /// opened at once those that are refused may all be heard of first.
-    fn astray(&self) {
+    /// A stream, before which `earlier` were begun, landed where the session is not
+    /// known. As long as the control stream is there, its broker knows it; but not
+    /// for ever. Of many that are opened at once those that are refused may all be
+    /// heard of first, or all of them last: whoever was begun before one arrived says
+    /// nothing of the time since.
+    fn astray(&self, earlier: usize) {
+        if earlier < self.begun_at_arrival.load(Ordering::Relaxed) {
+            return;
+        }
         let in_a_row = self.astray.fetch_add(1, Ordering::Relaxed) + 1;
         if in_a_row >= MOST_ASTRAY + self.opening.load(Ordering::Relaxed) {
             self.token.cancel();
@@ -140,13 +150,14 @@ impl Session {
         let session = self.clone();
         self.supervisor.spawn("tunnel_carry", async move {
             let answers = !dial_id.is_empty();
-            while let Ended::Failed(fault) =
-                carry(&session, &mut pending, dial_id.clone(), &cancel).await
-            {
+            loop {
+                let earlier = session.begun.fetch_add(1, Ordering::Relaxed);
+                let ended = carry(&session, &mut pending, dial_id.clone(), &cancel).await;
+                let Ended::Failed(fault) = ended else { break };
                 tracing::debug!(reason = %fault.reason, answers, "a carry stream failed: {}", fault.message);
                 let astray = fault.reason == Reason::SessionUnknown;
                 if astray {
-                    session.astray();
+                    session.astray(earlier);
                 }
                 if !answers {
                     let mut paused = session.paused_until.lock();
@@ -261,6 +272,8 @@ pub(super) async fn run(
         parked: Arc::default(),
         paused_until: Mutex::new(None),
         astray: AtomicUsize::new(0),
+        begun: AtomicUsize::new(0),
+        begun_at_arrival: AtomicUsize::new(0),
         opening: AtomicUsize::new(0),
         changed: Notify::new(),
         token: stop.child_token(),
