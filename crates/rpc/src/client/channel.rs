@@ -288,6 +288,16 @@ impl RpcChannel {
         }
     }
 
+    /// What bounds the bytes that peers send ahead: of the channel's own, or one that
+    /// nobody else holds where none is kept.
+    #[must_use]
+    pub fn budget(&self) -> ByteBudget {
+        match &self.transport {
+            Transport::Calls(_) => ByteBudget::default(),
+            Transport::Data(client) => client.budget().clone(),
+        }
+    }
+
     /// Changes how many bytes the peer may send ahead on one stream when there are
     /// few; the budget goes on to bound all of them. Nothing where none is kept.
     pub fn widen(&self, stream_window: u32) {
@@ -400,7 +410,7 @@ impl Place {
 /// How an agent speaks to its broker.
 const TUNNEL: Settings = Settings {
     connection_window: (1 << 31) - 1,
-    max_frame: 64 * KIB,
+    max_frame: 256 * KIB,
     header_list_size: 16 * KIB,
     // A broker opens none.
     max_streams: 0,

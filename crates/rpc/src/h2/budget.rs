@@ -101,10 +101,10 @@ impl ByteBudget {
 }
 
 impl Default for ByteBudget {
-    /// That of an agent: 256 MiB, of which one stream may have 1 MiB until its
-    /// broker says more.
+    /// That of an agent: 256 MiB, of which one stream may have 2 MiB until its
+    /// broker says otherwise.
     fn default() -> Self {
-        Self::new(256 * 1024 * 1024, 1024 * 1024)
+        Self::new(256 * 1024 * 1024, 2 * 1024 * 1024)
     }
 }
 

@@ -155,6 +155,8 @@ impl Profile {
             // from that of its balancer: only so much that one cannot have all.
             connections_per_address: Some(12_288),
             max_streams: 262_144,
+            // A chunk of a fast connection.
+            max_frame: 256 * KIB,
             rate_limit: Some(RateLimit { per_second: 1000, burst: 8000 }),
             stream_drain: Duration::from_secs(600),
             drain: Duration::from_secs(610),

@@ -31,19 +31,20 @@ pub fn tune(socket: &impl AsFd) {
 }
 
 /// For bytes of people's programs and for HTTP/1.1: sends small pieces at once, and
-/// asks who is quiet, as one that lost its power says nothing and its place would be
-/// taken for good. No bound on bytes that are not acknowledged: the kernel counts
+/// asks who is quiet on another machine, as one that lost its power says nothing and
+/// its place would be taken for good. No bound on bytes that are not acknowledged: the kernel counts
 /// a peer that reads nothing as one that is gone, and a download may be paused. One
 /// that is lost while bytes are under way to it is found as the system finds it,
 /// after some 15 minutes.
 pub fn tune_raw(socket: &impl AsFd) {
     let socket = SockRef::from(socket);
     told(socket.set_tcp_nodelay(true));
-    let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
-    told(socket.set_tcp_keepalive(&probes));
     told(socket.set_tcp_notsent_lowat(UNSENT));
     if is_near(&socket) {
         told(socket.set_tcp_congestion(NEAR));
+    } else {
+        let probes = TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 3).with_retries(3);
+        told(socket.set_tcp_keepalive(&probes));
     }
 }
 
@@ -84,13 +85,21 @@ mod tests {
             let (far, _) = listener.accept().await.unwrap();
             let far = SockRef::from(&far);
             assert!(far.tcp_nodelay().unwrap());
-            assert_eq!(far.keepalive().unwrap(), raw);
             assert_eq!(far.tcp_user_timeout().unwrap().is_some(), !raw);
-            assert!(!raw || far.tcp_keepalive_time().unwrap() == QUIET);
+            assert!(!far.keepalive().unwrap(), "its end cannot lose its power alone");
             assert!(!raw || far.tcp_notsent_lowat().unwrap() == UNSENT);
             let congestion = far.tcp_congestion().unwrap();
             assert!(congestion.starts_with(NEAR), "its end is here: {congestion:?}");
         }
+    }
+
+    #[test]
+    fn who_is_quiet_elsewhere_is_asked() {
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        tune_raw(&listener);
+        let listener = SockRef::from(&listener);
+        assert!(listener.keepalive().unwrap());
+        assert_eq!(listener.tcp_keepalive_time().unwrap(), QUIET);
     }
 
     #[test]

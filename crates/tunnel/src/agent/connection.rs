@@ -83,7 +83,8 @@ pub(super) async fn connect(session: &Session, open: Open, stream: Waiting) -> O
             match dialed {
                 Ok(Ok(stream)) => {
                     let again = open.may_park_again;
-                    return socket::serve(stream, early, incoming, control, again).await;
+                    let socket = (stream, session.channel.budget());
+                    return socket::serve(socket, early, incoming, control, again).await;
                 }
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::new(Reason::DialTimeout, "the target did not answer in time"),

@@ -1,6 +1,7 @@
 //! A connection whose target is a socket.
 
 use bytes::Bytes;
+use wolfpack_rpc::ByteBudget;
 use wolfpack_rpc::error::from_status;
 use wolfpack_types::{Fault, Reason};
 
@@ -13,14 +14,14 @@ use crate::stream::{Incoming, PumpError, SocketReader, Taken, cut_off, pump, res
 /// Runs a connection to a socket: the body reads it, this task writes it. Where
 /// the stream may be parked `again` and is, gives it back.
 pub(super) async fn serve(
-    stream: TargetStream,
+    (stream, budget): (TargetStream, ByteBudget),
     early: Bytes,
     mut incoming: Incoming,
     control: &CarryControl,
     again: bool,
 ) -> Option<Waiting> {
     let TargetStream { reader, mut writer } = stream;
-    let source = Source::Socket(SocketReader::new(reader));
+    let source = Source::Socket(SocketReader::new(reader, budget));
     if again {
         control.serve_and_park(source);
     } else {

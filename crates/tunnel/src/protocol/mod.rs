@@ -2,6 +2,7 @@
 //! IO, no tasks, no clock of its own, so that it can be tested by properties.
 
 pub mod backoff;
+pub mod chunk;
 pub mod decode;
 pub mod dials;
 pub mod drain;
@@ -13,6 +14,7 @@ pub mod pool;
 pub mod routes;
 
 pub use backoff::Backoff;
+pub use chunk::{CHUNK, Chunk, MOST_CHUNK};
 pub use decode::{DataMode, DecodeError, Decoder, Event};
 pub use dials::{DialId, DialTable};
 pub use heartbeat::{Heartbeat, Life};
@@ -20,10 +22,6 @@ pub use instances::{AHEAD_MICROS, Admitted, InstanceLedger, Process, Refused};
 pub use pace::Pace;
 pub use pool::PoolSize;
 pub use routes::{Forwarding, Next, Route, RouteTable, Stale};
-
-/// The most bytes of a connection that one frame carries when we make it: with its
-/// heads it is one HTTP/2 frame of 64 KiB, the largest that our ends take (ADR 22).
-pub const CHUNK: usize = 64 * 1024 - encode::HEADROOM;
 
 /// The largest frame we take from a peer; data of other clients may come in
 /// larger pieces than ours.

@@ -16,7 +16,7 @@ use tonic::Status;
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Open, Park, carry_request, carry_response,
 };
-use wolfpack_rpc::StreamCut;
+use wolfpack_rpc::{ByteBudget, StreamCut};
 use wolfpack_runtime::clock;
 use wolfpack_types::{Fault, Reason};
 
@@ -284,12 +284,18 @@ impl CarryStream {
     /// sends, and ends with the connection: by an abort of the link, too. A
     /// connection that breaks is a reset of the socket. Dropping the future takes
     /// the connection back. `park` as in [`CarryStream::splice`].
-    pub async fn splice_socket(mut self, link: Link, socket: TcpStream, park: Option<super::Park>) {
+    /// Chunks of the socket are as large as `budget` lets them be.
+    pub async fn splice_socket(
+        mut self,
+        link: Link,
+        (socket, budget): (TcpStream, ByteBudget),
+        park: Option<super::Park>,
+    ) {
         let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
         let again = park.map(|park| Again::new(slot.clone(), self.since, park));
         let (reader, writer) = socket.into_split();
         link.carried_by(Carrier { source: Weak::new(), response: self.cut.take() });
-        let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader)));
+        let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader), budget));
         Slot::set(&slot, Work::Relay(up));
         socket::write(link, writer, incoming, again).await;
     }

@@ -11,8 +11,10 @@ use tonic::Status;
 use wolfpack_proto::tunnel::v1::Reset;
 
 use super::{Incoming, IncomingError, Item, Late, late_message};
+use crate::protocol::MOST_CHUNK;
 
-/// Pieces written to a socket at once.
+/// Pieces written to a socket at once, of frames that are small; of others as many as
+/// make up the largest.
 const GATHER: usize = 4;
 
 /// How much the socket took of what was sent to it.
@@ -97,7 +99,7 @@ async fn write(writer: &mut (impl AsyncWrite + Unpin), pieces: &mut Pieces) -> i
 /// sender's fin.
 async fn gather(incoming: &mut Incoming, pieces: &mut Pieces) -> Result<bool, PumpError> {
     std::future::poll_fn(|cx| {
-        while pieces.queue.len() < GATHER {
+        while pieces.queue.len() < GATHER && pieces.bytes < MOST_CHUNK {
             let item = match incoming.poll_next(cx) {
                 Poll::Ready(item) => item,
                 Poll::Pending if pieces.queue.is_empty() => return Poll::Pending,

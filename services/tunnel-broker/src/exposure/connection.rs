@@ -75,7 +75,11 @@ pub(super) async fn run(
         drop(slot);
     });
     let weak = link.downgrade();
-    let carried = carry.splice_socket(link, socket, Some(park(&book.broker, &session)));
+    let carried = carry.splice_socket(
+        link,
+        (socket, book.broker.budget.clone()),
+        Some(park(&book.broker, &session)),
+    );
     tokio::pin!(carried);
     let until_end = exposure.ended.clone().cancelled_owned();
     if unless(until_end, &mut carried).await.is_none() {

@@ -56,7 +56,7 @@ pub struct Limits {
     pub stream_window: u32,
     /// Bytes of payload that all connections may send ahead together: the more
     /// there are, the less each may, down to 64 KiB. That much is what readers who
-    /// stop can pin, and 64 KiB for each connection beyond some 5 a MiB.
+    /// stop can pin, and 64 KiB for each connection beyond some 4 a MiB.
     pub byte_budget: u64,
 }
 
@@ -77,8 +77,8 @@ impl Default for Limits {
             dials_per_second: 20_000,
             dials_burst: 20_000,
             bytes_per_second: 0,
-            stream_window: 1024 * 1024,
-            byte_budget: 512 * 1024 * 1024,
+            stream_window: 2 * 1024 * 1024,
+            byte_budget: 1024 * 1024 * 1024,
         }
     }
 }

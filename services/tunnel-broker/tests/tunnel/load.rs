@@ -11,7 +11,7 @@ use wolfpack_types::{Endpoint, WolfId};
 use crate::support::{Fleet, SOON, Tcp, attached, echo, silent, source, talker, target};
 
 /// How much a healthy download is.
-const DOWNLOAD: usize = 8 << 20;
+const DOWNLOAD: usize = 32 << 20;
 
 /// A wolf whose targets talk without end, echo, and send [`DOWNLOAD`] bytes.
 async fn busy_wolf(fleet: &Fleet) -> Endpoint {
@@ -89,24 +89,28 @@ async fn two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
     fleet.counts([Some(1), None, Some(0), Some(0)]).await;
 }
 
-/// In turns, and the best of each: what the machine does beside takes from any.
+/// In turns, and the median of each: what the machine does beside takes from any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_stalled_readers_leave_a_healthy_download_half_its_speed() {
     let fleet = Fleet::start().await;
     let endpoint = busy_wolf(&fleet).await;
     let dialer = fleet.dialer();
-    let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
-    for _ in 0..2 {
-        for _ in 0..4 {
-            alone = alone.min(download(&dialer, &endpoint).await);
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        for _ in 0..3 {
+            alone.push(download(&dialer, &endpoint).await);
         }
         let stalled = stalled(&fleet, &endpoint, 200).await;
-        for _ in 0..4 {
-            beside = beside.min(download(&dialer, &endpoint).await);
+        for _ in 0..3 {
+            beside.push(download(&dialer, &endpoint).await);
         }
         drop(stalled);
         fleet.counts([Some(1), None, Some(0), Some(0)]).await;
     }
+    let [alone, beside] = [alone, beside].map(|mut took| {
+        took.sort_unstable();
+        took[took.len() / 2]
+    });
     assert!(beside < 2 * alone, "a healthy download took {beside:?}, and {alone:?} alone");
 }
 
