@@ -136,7 +136,6 @@ impl AsyncWrite for Resetting {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
