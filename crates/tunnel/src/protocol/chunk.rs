@@ -28,8 +28,9 @@ const OF_WINDOW: usize = 2;
 
 /// The chunk of one direction of a connection. It doubles while chunks are full and
 /// pass within a millisecond each, and starts anew where one waits. So it comes to what
-/// passes in about that time: system calls, frames and wake-ups cost a fast way less,
-/// and on a slow one nobody waits for long frames.
+/// passes in about that time: system calls, frames and wake-ups cost a fast way less.
+/// The kernel's own buffer takes chunks at once as long as it has room, so on a slow way
+/// some grow, too, until one waits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Chunk {
     doublings: u32,

@@ -26,7 +26,7 @@ const SENDING_MIB: usize = READERS * 128 / 1024;
 /// The targets are in this process, too, each with 64 KiB to send.
 const TARGETS_MIB: usize = READERS / 16;
 /// The tasks of both ends, and the allocator's own.
-const REST_MIB: usize = 64;
+const REST_MIB: usize = 58;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_who_read_nothing_stay_within_the_budget() {
