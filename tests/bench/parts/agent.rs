@@ -2,19 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use wolfpack_rpc::{ByteBudget, ClientTls, PeerConfig, RpcChannel};
 use wolfpack_runtime::DataThread;
+use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel::{AgentTunnel, AgentTunnelConfig, TargetDialer, TargetStream, TunnelPeer};
-use wolfpack_types::{Endpoint, Fault, Reason, Target};
+use wolfpack_types::{Endpoint, Fault, PortSet, Target};
 
 use super::{context, targets, tell};
+
+/// Connections that each target takes, far more than a measurement has.
+const MOST: usize = 4096;
 
 /// An agent of a sandbox.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,7 +50,7 @@ pub(super) async fn run(part: Agent) -> anyhow::Result<()> {
     let endpoint = Endpoint::parse(&part.endpoint)?;
     let mut builder = AgentTunnel::builder(AgentTunnelConfig::new(endpoint, "bench"), channel);
     for (target, address) in part.targets {
-        builder.dial_target(&target, Arc::new(Tcp(address)));
+        builder.dial_target(&target, Arc::new(Port::of(address)?));
     }
     if let Some(target) = part.grpc {
         let listener = builder.listen(&target);
@@ -74,17 +79,27 @@ pub(crate) fn channel(at: SocketAddr, tls: Option<&ClientTls>) -> anyhow::Result
     Ok(RpcChannel::for_tunnel(&peer, "tunnel-broker", tls, &ByteBudget::default())?)
 }
 
-/// Leads to one address.
-pub(crate) struct Tcp(pub(crate) SocketAddr);
+/// Leads to one port of this machine, by the code that agents reach ports with.
+pub(crate) struct Port {
+    target: Target,
+    dialer: TcpTargets,
+}
+
+impl Port {
+    pub(crate) fn of(address: SocketAddr) -> anyhow::Result<Self> {
+        let port = NonZeroU16::new(address.port()).context("a target needs a port")?;
+        let policy = TcpPolicy { loopback: PortSet::all(), ..TcpPolicy::default() };
+        let words = Words { of: "benchmark", setting: "its targets" };
+        Ok(Self {
+            target: Target::parse(&format!("tcp:{port}"))?,
+            dialer: TcpTargets::new(policy, words, MOST),
+        })
+    }
+}
 
 #[async_trait]
-impl TargetDialer for Tcp {
-    async fn dial(&self, _: &Target, _: &TunnelPeer) -> Result<TargetStream, Fault> {
-        let socket = TcpStream::connect(self.0).await.map_err(|error| {
-            Fault::new(Reason::TargetUnreachable, "nothing listens there").caused_by(error)
-        })?;
-        wolfpack_rpc::server::tune_raw(&socket);
-        let (reader, writer) = socket.into_split();
-        Ok(TargetStream::new(reader, writer))
+impl TargetDialer for Port {
+    async fn dial(&self, _: &Target, peer: &TunnelPeer) -> Result<TargetStream, Fault> {
+        self.dialer.dial(&self.target, peer).await
     }
 }

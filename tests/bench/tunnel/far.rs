@@ -18,7 +18,7 @@ use wolfpack_types::{Endpoint, SandboxId};
 use super::clients;
 use super::peers::{Addresses, Peer};
 use crate::identity::Mint;
-use crate::parts::agent::{self, Agent, Tcp};
+use crate::parts::agent::{self, Agent, Port};
 use crate::parts::broker::{Broker, Exposed};
 use crate::parts::delay::Delay;
 use crate::processes::{free, reachable, start_part};
@@ -171,7 +171,7 @@ impl Far {
             agent::channel(inner.relay, None)?.with_bearer(SecretString::from(inner.token.clone()));
         let config = AgentTunnelConfig::new(Endpoint::Sandbox(inner.sandbox.clone()), "bench");
         let mut builder = AgentTunnel::builder(config, channel);
-        builder.dial_target("first", Arc::new(Tcp(inner.target)));
+        builder.dial_target("first", Arc::new(Port::of(inner.target)?));
         let mut attached = builder.start(&supervisor).attached();
         let waited = tokio::time::timeout(PATIENCE, attached.wait_for(|there| *there)).await;
         let there = matches!(waited, Ok(Ok(_)));

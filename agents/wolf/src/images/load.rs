@@ -25,7 +25,7 @@ const WAITING: usize = 8;
 /// Events that wait for the caller.
 const EVENTS: usize = 4;
 /// How often progress is told, in bytes.
-const TOLD: u64 = 16 << 20;
+pub(super) const TOLD: u64 = 16 << 20;
 /// A caller that sends nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
 /// An engine that takes nothing for so long hangs.

@@ -13,12 +13,23 @@ use super::{ByteBudget, Settings};
 /// one that counts only when it has acknowledged that, which it may put off.
 const HEARS: Duration = Duration::from_secs(5);
 
+/// How long a peer may take to acknowledge other windows. They count from then on
+/// only, so one that never does would send ahead as far as ever.
+const ACKNOWLEDGES: Duration = Duration::from_secs(60);
+
 enum Chore {
     Dead,
+    Nothing,
     Leave,
     Refuse,
     Window(u32),
+    /// The time to acknowledge the so manieth change is over.
+    Late(u64),
 }
+
+/// A peer that does not acknowledge other windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Deaf;
 
 /// The rare events of a connection: the peer is dead, we are to leave, the budget
 /// changes the windows.
@@ -27,11 +38,15 @@ pub(super) struct Chores {
     budget: ByteBudget,
     /// A window that the peer was not told of yet.
     due: Option<u32>,
+    /// What it was told last, and how often it was told.
+    told: (u32, u64),
+    /// It had its time to acknowledge that.
+    late: bool,
 }
 
 /// What the connection must do.
 pub(super) enum Duty {
-    /// The peer is dead: end.
+    /// The peer is dead, or nobody: end.
     End,
     /// Say that no more streams are taken.
     Leave,
@@ -54,7 +69,8 @@ impl Chores {
             dead(heard, ping, interval, timeout).await;
             Chore::Dead
         });
-        let chores = Self { rare, budget: budget.clone(), due: None };
+        let budget = budget.clone();
+        let chores = Self { rare, budget, due: None, told: (window, 0), late: false };
         chores.follow(window);
         chores
     }
@@ -67,12 +83,18 @@ impl Chores {
         });
     }
 
+    /// Ends the connection where `end` says so.
+    pub(super) fn end_if(&self, end: impl Future<Output = bool> + Send + 'static) {
+        self.rare.add(async move { if end.await { Chore::Dead } else { Chore::Nothing } });
+    }
+
     /// What there is to do now, but for a change of windows, which is
     /// [`Chores::tell`]'s.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Duty> {
         while let Poll::Ready(chore) = self.rare.poll(cx) {
             match chore {
                 Chore::Dead => return Poll::Ready(Duty::End),
+                Chore::Nothing => {}
                 Chore::Leave => {
                     self.rare.add(async {
                         tokio::time::sleep(HEARS).await;
@@ -85,6 +107,9 @@ impl Chores {
                     self.due = Some(window);
                     self.follow(window);
                 }
+                // Of one before the last: that was acknowledged, or there were none since.
+                Chore::Late(of) if of != self.told.1 => {}
+                Chore::Late(_) => self.late = true,
             }
         }
         Poll::Pending
@@ -94,12 +119,31 @@ impl Chores {
     /// before is not acknowledged. To be called after the connection was polled,
     /// which is when an acknowledgement is seen; true when it is to be polled again,
     /// to send what was set.
-    pub(super) fn tell(&mut self, set: impl FnOnce(u32) -> Result<(), h2::Error>) -> bool {
-        let told = self.due.is_some_and(|window| set(window).is_ok());
-        if told {
-            self.due = None;
+    ///
+    /// # Errors
+    /// When the peer had a minute to acknowledge a change, and did not: h2 tells only
+    /// by refusing another one.
+    pub(super) fn tell(
+        &mut self,
+        set: impl FnOnce(u32) -> Result<(), h2::Error>,
+    ) -> Result<bool, Deaf> {
+        let late = std::mem::take(&mut self.late);
+        let Some(window) = self.due.or_else(|| late.then_some(self.told.0)) else {
+            return Ok(false);
+        };
+        if set(window).is_err() {
+            return if late { Err(Deaf) } else { Ok(false) };
         }
-        told
+        // The one that was set to find out is the same again, and needs no answer.
+        if self.due.take().is_some() {
+            self.told = (window, self.told.1 + 1);
+            let count = self.told.1;
+            self.rare.add(async move {
+                tokio::time::sleep(ACKNOWLEDGES).await;
+                Chore::Late(count)
+            });
+        }
+        Ok(true)
     }
 
     fn follow(&self, window: u32) {

@@ -20,7 +20,7 @@ use wolfpack_runtime::BoxError;
 use wolfpack_runtime::telemetry::spawn_as;
 
 use super::alive::listening;
-use super::chores::Chores;
+use super::chores::{Chores, Deaf};
 use super::receive::Receive;
 use super::send::Sending;
 use super::{ByteBudget, REMEMBERED_RESETS, SEND_BUFFER, Settings};
@@ -220,8 +220,10 @@ async fn begin(
                 if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                     return Poll::Ready(Some(ended));
                 }
-                if !chores.tell(|window| connection.set_initial_window_size(window)) {
-                    return Poll::Pending;
+                match chores.tell(|window| connection.set_initial_window_size(window)) {
+                    Ok(true) => {}
+                    Ok(false) => return Poll::Pending,
+                    Err(Deaf) => return Poll::Ready(None),
                 }
             }
         });

@@ -13,7 +13,7 @@ mod server;
 
 pub use budget::{ByteBudget, Hold};
 pub(crate) use client::Client;
-pub(crate) use server::{Stream, serve};
+pub(crate) use server::{Stream, Times, serve};
 
 use std::time::Duration;
 

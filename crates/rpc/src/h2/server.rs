@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use futures::future::Abortable;
+use futures::future::{Abortable, BoxFuture};
 use h2::server::{Builder, SendResponse};
 use http::{Request, Response};
 use http_body::Body as _;
@@ -13,16 +13,24 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::body::Body;
 
 use super::alive::listening;
-use super::chores::{Chores, Duty};
+use super::chores::{Chores, Deaf, Duty};
 use super::receive::Receive;
 use super::send::Sending;
 use super::{ByteBudget, REMEMBERED_RESETS, SEND_BUFFER, Settings};
 use crate::coalesce::Coalesce;
 use crate::server::StreamCut;
 
-/// Serves streams until the connection ends, or after `leave` until the last of
+/// When a connection is over that its peer does not end.
+pub(crate) struct Times {
+    /// No new streams then.
+    pub(crate) leave: BoxFuture<'static, ()>,
+    /// Nothing of it any more, where it says so.
+    pub(crate) end: BoxFuture<'static, bool>,
+}
+
+/// Serves streams until the connection ends, or after it is to leave until the last of
 /// them has: each is answered by `handle` in a future given to `spawn`. One that is
-/// opened 5 s after `leave` or later is refused, though the peer never said that it
+/// opened 5 s after that or later is refused, though the peer never said that it
 /// was told.
 ///
 /// # Errors
@@ -33,7 +41,7 @@ pub(crate) async fn serve<T, H, A>(
     budget: &ByteBudget,
     handle: H,
     mut spawn: impl FnMut(Stream<A>),
-    leave: impl Future<Output = ()> + Send + 'static,
+    times: Times,
 ) -> Result<(), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
@@ -56,7 +64,8 @@ where
     // Boxed, or its room would be kept as long as the connection lives.
     let mut connection = Box::pin(begun).await?;
     let mut chores = Chores::new(heard, connection.ping_pong(), settings, budget, window);
-    chores.leave_after(leave);
+    chores.leave_after(times.leave);
+    chores.end_if(times.end);
     let mut refuses = false;
     std::future::poll_fn(|cx| {
         while let Poll::Ready(duty) = chores.poll(cx) {
@@ -69,8 +78,10 @@ where
         loop {
             match connection.poll_accept(cx) {
                 Poll::Pending => {
-                    if !chores.tell(|window| connection.set_initial_window_size(window)) {
-                        return Poll::Pending;
+                    match chores.tell(|window| connection.set_initial_window_size(window)) {
+                        Ok(true) => {}
+                        Ok(false) => return Poll::Pending,
+                        Err(Deaf) => return Poll::Ready(Err(h2::Reason::SETTINGS_TIMEOUT.into())),
                     }
                 }
                 Poll::Ready(None) => return Poll::Ready(Ok(())),

@@ -1,5 +1,6 @@
 //! What a peer sees of the windows.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::timeout;
 use tonic::body::Body;
 
 use super::client::Client;
-use super::{ByteBudget, Settings, serve};
+use super::{ByteBudget, Settings, Times, serve};
 
 const MIB: usize = 1024 * 1024;
 const SOON: Duration = Duration::from_secs(10);
@@ -26,6 +27,11 @@ pub(super) fn settings() -> Settings {
         keepalive: Duration::from_secs(10),
         keepalive_timeout: Duration::from_secs(5),
     }
+}
+
+/// A connection that ends by itself or after `leave`.
+pub(super) fn leaving(leave: impl Future<Output = ()> + Send + 'static) -> Times {
+    Times { leave: Box::pin(leave), end: Box::pin(pending()) }
 }
 
 /// What may be sent on a stream before anything of it was read.
@@ -69,7 +75,7 @@ async fn a_client_is_told_of_the_windows() {
     let server = tokio::spawn(async move {
         let never = |_| Box::pin(std::future::pending::<Response<Body>>());
         let spawn = |stream: super::Stream<_>| drop(tokio::spawn(stream.run()));
-        serve(far, &settings(), &own, never, spawn, std::future::pending()).await
+        serve(far, &settings(), &own, never, spawn, leaving(pending())).await
     });
     let (mut client, connection) = h2::client::Builder::new()
         .max_send_buffer_size(64 * MIB)

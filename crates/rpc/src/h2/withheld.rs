@@ -1,5 +1,5 @@
-//! A peer that is told to open no more streams and never says that it heard:
-//! frames by hand, as libraries answer every ping.
+//! A peer that is told to open no more streams, or to send less far ahead, and never
+//! says that it heard: frames by hand, as libraries answer every ping.
 
 use std::time::Duration;
 
@@ -8,13 +8,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{sleep, timeout};
 use tonic::body::Body;
 
-use super::tests::settings;
+use super::tests::{leaving, settings};
 use super::{ByteBudget, serve};
 
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
 const REFUSED_STREAM: u32 = 7;
 
 struct Peer(DuplexStream);
@@ -55,8 +57,8 @@ async fn a_peer_that_does_not_say_that_it_heard_opens_streams_for_seconds_and_no
     let server = tokio::spawn(async move {
         let handle = |_| Box::pin(async { Response::new(Body::empty()) });
         let spawn = |stream: super::Stream<_>| drop(tokio::spawn(stream.run()));
-        let leave = sleep(Duration::from_secs(1));
-        serve(far, &settings(), &ByteBudget::default(), handle, spawn, leave).await
+        let times = leaving(sleep(Duration::from_secs(1)));
+        serve(far, &settings(), &ByteBudget::default(), handle, spawn, times).await
     });
     let mut peer = Peer(near);
     peer.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
@@ -75,4 +77,47 @@ async fn a_peer_that_does_not_say_that_it_heard_opens_streams_for_seconds_and_no
     }
     drop(peer);
     let _ = timeout(Duration::from_secs(1), server).await.expect("it ends with its peer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_take_a_smaller_window_is_ended() {
+    for acknowledges in [true, false] {
+        let (near, far) = tokio::io::duplex(256 * 1024);
+        let budget = ByteBudget::new(30 << 20, 1 << 20);
+        let own = budget.clone();
+        let server = tokio::spawn(async move {
+            let never = |_| Box::pin(std::future::pending::<Response<Body>>());
+            let spawn = |stream: super::Stream<_>| drop(tokio::spawn(stream.run()));
+            let times = leaving(std::future::pending());
+            serve(far, &settings(), &own, never, spawn, times).await
+        });
+        let mut peer = Peer(near);
+        peer.0.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        peer.frame(SETTINGS, 0, 0, &[]).await;
+        // It needs this one to send ahead at all.
+        peer.next(SETTINGS).await;
+        peer.frame(SETTINGS, ACK, 0, &[]).await;
+        let _held: Vec<_> = (0..1000).map(|_| budget.hold()).collect();
+        while peer.next(SETTINGS).await.1.is_empty() {
+            // That is an acknowledgement.
+        }
+        if acknowledges {
+            peer.frame(SETTINGS, ACK, 0, &[]).await;
+        }
+        // Alive, as far as pings tell.
+        for _ in 0..20 {
+            sleep(Duration::from_secs(5)).await;
+            if server.is_finished() {
+                break;
+            }
+            peer.frame(PING, 0, 0, &[0; 8]).await;
+        }
+        assert_eq!(server.is_finished(), !acknowledges);
+        if acknowledges {
+            server.abort();
+        } else {
+            let error = server.await.unwrap().unwrap_err();
+            assert_eq!(error.reason(), Some(h2::Reason::SETTINGS_TIMEOUT));
+        }
+    }
 }

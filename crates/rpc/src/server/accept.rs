@@ -201,7 +201,8 @@ impl Acceptor {
         if let PeerIdentity::Known(Principal::Anonymous) = peer {
             return Err(failed(address, &"a certificate cannot name nobody"));
         }
-        let peer = Peer { address: Some(address), encrypted: true, identity: peer };
+        let (address, encrypted) = (Some(address), true);
+        let peer = Peer { address, encrypted, identity: peer, called: Arc::default() };
         Ok((Box::new(stream), peer, Limits { certificate_expires: expires.map(until) }))
     }
 }

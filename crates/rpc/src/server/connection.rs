@@ -6,6 +6,7 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,7 @@ use super::shared::{Peer, Route};
 use super::stack::{Answer, Next};
 use super::whole::whole;
 use crate::coalesce::Coalesce;
-use crate::h2::{self, ByteBudget, Settings};
+use crate::h2::{self, ByteBudget, Settings, Times};
 use crate::policy::Table;
 
 /// How long an idle HTTP/1.1 connection is kept.
@@ -116,7 +117,11 @@ impl Connection {
         let spawn = |stream: h2::Stream<Answer>| {
             spawn_as(&self.dispatch, self.drain.tasks.track_future(stream.run()));
         };
-        Ok(h2::serve(io, &settings, budget, handle, spawn, self.leave(limits)).await?)
+        let times = Times {
+            leave: self.leave(limits),
+            end: Box::pin(stranger(peer.clone(), profile.stranger_deadline)),
+        };
+        Ok(h2::serve(io, &settings, budget, handle, spawn, times).await?)
     }
 
     async fn http2(
@@ -228,6 +233,12 @@ impl Connection {
         request.extensions_mut().insert(Arc::clone(peer));
         self.stack.handle(request)
     }
+}
+
+/// Whether nobody known has called in time.
+async fn stranger(peer: Arc<Peer>, time: Duration) -> bool {
+    tokio::time::sleep(time).await;
+    peer.principal().is_none() && !peer.called.load(Ordering::Relaxed)
 }
 
 /// Nothing of ours is behind a CONNECT, and a good answer would open a tunnel.

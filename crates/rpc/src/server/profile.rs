@@ -44,6 +44,9 @@ pub struct Profile {
     /// From the accept (or the end of the TLS handshake) to a whole HTTP/2
     /// preface.
     pub first_byte_deadline: Duration,
+    /// From the preface to the first call of somebody known, on a listener of the data
+    /// plane: whoever sends a large frame there, a byte at a time, pins it meanwhile.
+    pub stranger_deadline: Duration,
     /// From the accept to the end of the TLS handshake.
     pub handshake_deadline: Duration,
     /// TLS handshakes that compute at once.
@@ -102,6 +105,7 @@ impl Profile {
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
             first_byte_deadline: Duration::from_secs(5),
+            stranger_deadline: Duration::from_secs(10),
             handshake_deadline: Duration::from_secs(5),
             concurrent_handshakes: 64,
             local_reset_streams: 16_384,

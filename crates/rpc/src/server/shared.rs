@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use http::Request;
@@ -36,19 +37,21 @@ pub struct Peer {
     /// Whether TLS protects the connection.
     pub encrypted: bool,
     pub(crate) identity: PeerIdentity,
+    /// Whether somebody known has called by the connection.
+    pub(crate) called: Arc<AtomicBool>,
 }
 
 impl Peer {
     /// A peer that something else has authenticated, such as a tunnel.
     #[must_use]
     pub fn authenticated(principal: Principal) -> Self {
-        Self { address: None, encrypted: false, identity: PeerIdentity::Known(principal) }
+        Self { identity: PeerIdentity::Known(principal), ..Self::default() }
     }
 
     /// A peer that nothing is known of.
     #[must_use]
     pub fn unknown(address: Option<SocketAddr>) -> Self {
-        Self { address, encrypted: false, identity: PeerIdentity::Unknown }
+        Self { address, ..Self::default() }
     }
 
     /// Whom the connection itself proves, certificate or tunnel.

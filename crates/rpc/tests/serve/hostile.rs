@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use wolfpack_proto::registry::v1::WatchWolvesRequest;
 use wolfpack_rpc::ListenConfig;
 use wolfpack_types::Reason;
 
@@ -85,6 +86,46 @@ async fn a_peer_that_falls_silent_after_the_preface_is_found_by_keepalive() {
     let mut socket = TcpStream::connect(world.address).await.unwrap();
     socket.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
     closes_within(socket, Duration::from_secs(5)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stranger_does_not_stay_at_the_data_plane_and_who_has_called_does() {
+    if !crate::data_plane::is_meant() {
+        return;
+    }
+    let time = Duration::from_secs(1);
+    let world = World::plain(|profile| profile.stranger_deadline = time).await;
+    let mut known = world.client();
+    let watch = known.watch_wolves(WatchWolvesRequest::default()).await;
+    let mut watch = watch.unwrap().into_inner();
+    let address = world.address;
+    let trickle = tokio::spawn(async move {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        // The head of a frame of 10,000 bytes, and then one of them now and then.
+        let head = frame(0, 0, 1, &[0; 10_000])[..9].to_vec();
+        socket.write_all(&[PREFACE, SETTINGS, &head].concat()).await.unwrap();
+        let (mut reader, mut writer) = socket.into_split();
+        let begun = Instant::now();
+        let drip = async {
+            while writer.write_all(&[0]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let read = async { reader.read_to_end(&mut Vec::new()).await.is_ok() };
+        tokio::select! {
+            () = drip => {}
+            _ = read => {}
+        }
+        begun.elapsed()
+    });
+    let stayed = timeout(CUT_OFF, trickle).await.expect("it is ended").unwrap();
+    assert!(stayed >= time, "not before its time: {stayed:?}");
+    // Its stream goes on, and so its connection.
+    for _ in 0..3 {
+        assert!(timeout(CUT_OFF, watch.message()).await.unwrap().unwrap().is_some());
+    }
+    drop((watch, known));
     world.stop().await;
 }
 

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
+use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpStream, UnixStream};
@@ -34,7 +36,7 @@ impl TargetStream {
 
 fn halves(socket: TcpStream) -> (OwnedReadHalf, Resetting) {
     let (reader, writer) = socket.into_split();
-    (reader, Resetting { half: Some(writer), finished: false })
+    (reader, Resetting { half: Some(writer), finished: false, fresh: true })
 }
 
 /// Something that holds something.
@@ -85,11 +87,28 @@ impl<T: AsyncWrite + Unpin, H> AsyncWrite for Held<T, H> {
 struct Resetting {
     half: Option<OwnedWriteHalf>,
     finished: bool,
+    /// Nothing was written yet.
+    fresh: bool,
 }
 
 impl Resetting {
     fn half(&mut self) -> io::Result<Pin<&mut OwnedWriteHalf>> {
         self.half.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// The first write, past the runtime: that takes a socket for one that is full
+    /// until it has asked the kernel, a turn of everybody's later. `None` where it
+    /// has to wait after all.
+    fn write_at_once(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        if !std::mem::take(&mut self.fresh) || bytes.is_empty() {
+            return None;
+        }
+        let socket: &TcpStream = self.half.as_ref()?.as_ref();
+        match rustix::net::send(socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(written) => Some(Ok(written)),
+            Err(Errno::AGAIN | Errno::INTR) => None,
+            Err(error) => Some(Err(error.into())),
+        }
     }
 }
 
@@ -109,6 +128,9 @@ impl AsyncWrite for Resetting {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.write_at_once(bytes) {
+            return Poll::Ready(written);
+        }
         self.half()?.poll_write(cx, bytes)
     }
 

@@ -43,11 +43,24 @@ impl Chunk {
         CHUNK << self.doublings
     }
 
+    /// Whether it is larger than at first.
+    #[must_use]
+    pub fn has_grown(self) -> bool {
+        self.doublings > 0
+    }
+
+    /// No larger than it may be where one connection may send `window` bytes ahead: that
+    /// may have shrunk since the last frame.
+    #[must_use]
+    pub fn within(self, window: u32) -> Self {
+        let most = (window as usize / OF_WINDOW / CHUNK).max(1).ilog2();
+        Self { doublings: self.doublings.min(most) }
+    }
+
     /// Takes note that a frame of `length` bytes was taken after some time, where one
     /// connection may send `window` bytes ahead. It was less than there was room for if
     /// the source is `drained`.
     pub fn passed(&mut self, length: usize, drained: bool, after: Duration, window: u32) {
-        let most = (window as usize / OF_WINDOW / CHUNK).max(1).ilog2().min(DOUBLINGS);
         let doublings = if after >= SLOW {
             0
         } else if drained && length < self.bytes() / 2 {
@@ -57,7 +70,7 @@ impl Chunk {
         } else {
             self.doublings
         };
-        self.doublings = doublings.min(most);
+        *self = Self { doublings: doublings.min(DOUBLINGS) }.within(window);
     }
 }
 
@@ -105,6 +118,17 @@ mod tests {
         assert_eq!(after(&full, MIB / 4), 2 * CHUNK);
         assert_eq!(after(&full, MIB / 8), CHUNK);
         assert_eq!(after(&full, MIB / 16), CHUNK);
+    }
+
+    #[test]
+    fn one_that_grew_shrinks_with_the_window() {
+        let mut chunk = Chunk::default();
+        chunk.passed(CHUNK, false, SOON, 2 * MIB);
+        chunk.passed(2 * CHUNK, false, SOON, 2 * MIB);
+        assert!(chunk.has_grown());
+        assert_eq!(chunk.within(2 * MIB).bytes(), MOST_CHUNK);
+        assert_eq!(chunk.within(MIB / 4).bytes(), 2 * CHUNK);
+        assert!(!chunk.within(MIB / 16).has_grown());
     }
 
     proptest! {

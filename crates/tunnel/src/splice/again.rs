@@ -49,12 +49,13 @@ impl Again {
 mod tests {
     use std::sync::{Arc, Weak};
     use std::task::Context;
+    use std::time::{Duration, Instant};
 
     use futures::task::noop_waker_ref;
     use parking_lot::Mutex;
     use wolfpack_types::Reason;
 
-    use crate::splice::link::Carrier;
+    use crate::splice::link::{Carrier, LINGER};
     use crate::splice::{Direction, Link, LinkEnd, Totals};
     use crate::stream::reset;
 
@@ -62,7 +63,7 @@ mod tests {
         let end = Arc::<Mutex<Option<LinkEnd>>>::default();
         let ended = end.clone();
         let link = Link::new(Arc::<Totals>::default(), move |end| *ended.lock() = Some(end));
-        link.carried_by(Carrier { source: Weak::new(), response: None });
+        link.carried_by(Carrier { source: Weak::new(), response: None, of_socket: true });
         link.count(Direction::Up, 7);
         link.finished(Direction::Up);
         link.finished(Direction::Down);
@@ -87,6 +88,25 @@ mod tests {
     fn a_link_that_was_aborted_gives_nothing_back() {
         let (link, end) = finished();
         link.abort(reset("in time"));
+        assert!(link.hand_back().is_none());
+        drop(link);
+        let fault = end.lock().take().unwrap().fault;
+        assert_eq!(fault.map(|fault| fault.reason), Some(Reason::ConnectionReset));
+    }
+
+    #[test]
+    fn a_socket_that_finished_and_has_all_is_waited_for_a_minute() {
+        let (link, end) = finished();
+        let (weak, start) = (link.downgrade(), Instant::now());
+        weak.check(start);
+        weak.check(start + LINGER - Duration::from_secs(1));
+        assert!(link.hand_back().is_some(), "in time");
+        assert!(end.lock().take().unwrap().fault.is_none());
+
+        let (link, end) = finished();
+        let weak = link.downgrade();
+        weak.check(start);
+        weak.check(start + LINGER);
         assert!(link.hand_back().is_none());
         drop(link);
         let fault = end.lock().take().unwrap().fault;

@@ -40,6 +40,8 @@ enum Work {
 pub(super) struct Slot {
     /// Frames to send before anything else.
     early: VecDeque<Bytes>,
+    /// The first of them was taken, to be sent.
+    said: bool,
     work: Option<Work>,
     waker: Option<Waker>,
     gone: bool,
@@ -102,6 +104,7 @@ impl Body for CarryBody {
             }
             let mut slot = this.slot.lock();
             if let Some(frame) = slot.early.pop_front() {
+                slot.said = true;
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             let Some(work) = slot.work.take() else {
@@ -145,6 +148,25 @@ pub enum CarryAnswer {
     Refused(Fault),
     /// The stream died before any answer: try another one.
     Died(Fault),
+}
+
+/// What became of an [`Open`], also once its stream is gone.
+#[derive(Clone)]
+pub struct Opening(Arc<Mutex<Slot>>);
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening").field("may_have_arrived", &self.may_have_arrived()).finish()
+    }
+}
+
+impl Opening {
+    /// Whether the agent may know of it, and the target of what came with it. Without
+    /// an answer nobody can say more.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.0.lock().said
+    }
 }
 
 /// A Carry stream that has no connection yet. Dropping it ends the stream: a
@@ -218,13 +240,14 @@ impl CarryStream {
     }
 
     /// Gives the stream its work. Dropping the stream from now on tells the agent
-    /// that the caller went away.
-    pub fn open(&mut self, open: Open) {
+    /// that the caller went away. `None` for a stream that was used before.
+    pub fn open(&mut self, open: Open) -> Option<Opening> {
         let frame = CarryResponse { frame: Some(carry_response::Frame::Open(open)) };
         self.opened = true;
-        if let Some(slot) = &self.slot {
-            Slot::send(slot, encode::message(&frame));
-        }
+        let slot = self.slot.as_ref()?;
+        slot.lock().said = false;
+        Slot::send(slot, encode::message(&frame));
+        Some(Opening(slot.clone()))
     }
 
     /// Sends bytes of the connection after [`CarryStream::open`], before the
@@ -274,7 +297,11 @@ impl CarryStream {
         let again = park.map(|park| Again::new(slot.clone(), self.since, park));
         let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(first));
         let down = down.parks_again(again);
-        link.carried_by(Carrier { source: down.source(), response: self.cut.take() });
+        link.carried_by(Carrier {
+            source: down.source(),
+            response: self.cut.take(),
+            of_socket: false,
+        });
         Slot::set(&slot, Work::Relay(RelayBody::new(link, Direction::Up, caller.incoming, None)));
         Some(down)
     }
@@ -294,7 +321,11 @@ impl CarryStream {
         let (Some(slot), Some(incoming)) = (self.slot.take(), self.incoming.take()) else { return };
         let again = park.map(|park| Again::new(slot.clone(), self.since, park));
         let (reader, writer) = socket.into_split();
-        link.carried_by(Carrier { source: Weak::new(), response: self.cut.take() });
+        link.carried_by(Carrier {
+            source: Weak::new(),
+            response: self.cut.take(),
+            of_socket: true,
+        });
         let up = RelayBody::of_socket(link.clone(), SocketReader::new(Box::new(reader), budget));
         Slot::set(&slot, Work::Relay(up));
         socket::write(link, writer, incoming, again).await;

@@ -77,6 +77,8 @@ pub(crate) struct Carrier {
     pub(crate) source: Weak<StreamSource>,
     /// The response that the agent reads.
     pub(crate) response: Option<StreamCut>,
+    /// The caller is a socket of ours, which nobody hears of when it has all.
+    pub(crate) of_socket: bool,
 }
 
 impl Carrier {
@@ -133,7 +135,7 @@ struct State {
     ways: [Way; 2],
     wakers: [Option<Waker>; 2],
     carrier: Option<Carrier>,
-    /// Since when the caller is gone and the agent is not done.
+    /// Since when the caller is gone, or may be, and the agent is not done.
     lingers: Option<Instant>,
     /// All ended well, and the agent's stream is no longer the connection's.
     handed_back: bool,
@@ -264,10 +266,13 @@ impl Link {
     }
 
     /// Looks whether the agent takes too long for what was sent before the
-    /// caller left, and ends that.
+    /// caller left, and ends that. A socket that has finished, and has all, may be
+    /// of one that left: it would not be told.
     fn check(&self, now: Instant) {
         let mut state = self.shared.state.lock();
-        if !state.ways[Direction::Down.index()].over {
+        let of_socket = state.carrier.as_ref().is_some_and(|carrier| carrier.of_socket);
+        let has_all = of_socket && state.ways.iter().all(|way| way.finished);
+        if !has_all && !state.ways[Direction::Down.index()].over {
             return;
         }
         let since = *state.lingers.get_or_insert(now);

@@ -11,7 +11,7 @@ mod socket;
 mod throttle;
 
 pub use again::Park;
-pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream};
+pub use carry::{CallerStream, CarryAnswer, CarryBody, CarryStream, Opening};
 pub use link::{Direction, Link, LinkEnd, Totals, WeakLink};
 pub use relay::RelayBody;
 pub use throttle::Throttle;

@@ -29,6 +29,8 @@ enum Source {
     Stream(Arc<StreamSource>),
     /// A socket of the broker's own, whose bytes are made into frames.
     Socket(SocketReader),
+    /// A socket that was read to its end: it is not kept open for what waits.
+    Read,
 }
 
 /// Passes frames of one request, or of a socket, on as the response to another. It ends with
@@ -58,6 +60,8 @@ pub struct RelayBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Copying,
+    /// `fin` was given to the agent, which may not have room for it.
+    Fin,
     /// `fin` was passed on; the other direction goes on.
     Tail,
     /// As `Tail`, and the sender has ended its stream.
@@ -121,7 +125,7 @@ impl RelayBody {
     pub(crate) fn source(&self) -> Weak<StreamSource> {
         match &self.source {
             Source::Stream(source) => Arc::downgrade(source),
-            Source::Socket(_) => Weak::new(),
+            Source::Socket(_) | Source::Read => Weak::new(),
         }
     }
 
@@ -302,6 +306,11 @@ impl Body for RelayBody {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if this.state == State::Fin {
+            // Who asks for more has taken it.
+            this.state = State::Tail;
+            this.link.finished(this.direction);
+        }
         if this.state != State::Copying {
             let result = ready!(match this.direction {
                 Direction::Down => this.poll_down_end(cx),
@@ -329,8 +338,17 @@ impl Body for RelayBody {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Step::Fin => {
-                this.state = State::Tail;
-                this.link.finished(this.direction);
+                match this.direction {
+                    // An agent must not have its stream back before it took it.
+                    Direction::Up => this.state = State::Fin,
+                    Direction::Down => {
+                        this.state = State::Tail;
+                        this.link.finished(Direction::Down);
+                    }
+                }
+                if matches!(this.source, Source::Socket(_)) {
+                    this.source = Source::Read;
+                }
                 Poll::Ready(Some(Ok(Frame::data(encode::FIN))))
             }
             Step::Fail(fault) => {

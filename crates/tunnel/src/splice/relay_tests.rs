@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use wolfpack_proto::tunnel::v1::{CarryRequest, carry_request};
+use wolfpack_rpc::ByteBudget;
 
 use crate::protocol::DataMode;
 use crate::splice::link::LINGER;
@@ -159,6 +160,8 @@ fn it_ends_well_only_after_both_fins_and_the_agents_end_in_whatever_order() {
     assert_eq!(poll(&mut spliced.down), Got::Nothing, "the caller still sends");
     spliced.caller = None;
     assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN), "an end without a fin is one");
+    assert_eq!(poll(&mut spliced.down), Got::Nothing, "the agent may have no room for it");
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
     assert_eq!(poll(&mut spliced.down), Got::End(None));
     assert_eq!(poll(&mut spliced.up), Got::End(None));
     assert_eq!(spliced.counted(), None);
@@ -309,4 +312,42 @@ fn what_is_on_its_way_when_the_caller_leaves_has_a_minute() {
     link.check(start + LINGER);
     assert_eq!(poll(&mut spliced.up), Got::Reset);
     assert_eq!(spliced.counted(), Some(Reason::ConnectionReset));
+}
+
+#[test]
+fn a_fin_that_an_agent_has_no_room_for_is_not_finished() {
+    let mut spliced = Spliced::new();
+    spliced.caller_says(Ok(encode::FIN));
+    assert_eq!(poll(&mut spliced.up), Got::Frame(encode::FIN));
+    let link = spliced.up.as_ref().unwrap().link.clone();
+    assert!(!link.way(Direction::Up).finished, "it was given, and nobody asked for more");
+    assert_eq!(poll(&mut spliced.up), Got::Nothing);
+    assert!(link.way(Direction::Up).finished);
+}
+
+#[tokio::test]
+async fn a_socket_that_was_read_to_its_end_is_not_kept_for_what_waits() {
+    let (near, far) = tokio::io::duplex(64);
+    drop(far);
+    let link = Link::new(Arc::default(), |_| {});
+    let kept = Arc::new(());
+    let weak = Arc::downgrade(&kept);
+    let reader =
+        SocketReader::new(Box::new(Keeping(near, kept)), ByteBudget::new(1 << 30, 1 << 20));
+    let mut up = Some(RelayBody::of_socket(link, reader));
+    assert_eq!(poll(&mut up), Got::Frame(encode::FIN));
+    assert!(weak.upgrade().is_none(), "the agent may take its time with the fin");
+}
+
+/// A socket, and what is gone with it.
+struct Keeping(tokio::io::DuplexStream, #[allow(dead_code, reason = "it is held")] Arc<()>);
+
+impl tokio::io::AsyncRead for Keeping {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, out)
+    }
 }

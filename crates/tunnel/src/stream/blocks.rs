@@ -18,6 +18,11 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Whether it was made for such a chunk.
+    pub(super) fn is_for(&self, chunk: Chunk) -> bool {
+        self.room == HEADROOM + chunk.bytes()
+    }
+
     /// Whether all of it is there, or its frames may have it back.
     fn is_free(&mut self) -> bool {
         self.memory.try_reclaim(self.room)

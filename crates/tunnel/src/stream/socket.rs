@@ -36,7 +36,7 @@ pub(crate) struct SocketReader {
     budget: ByteBudget,
     chunk: Chunk,
     block: Option<Block>,
-    /// The last frame, if it was large, until the next is asked for.
+    /// The last frame, if it or the chunk was large, until the next is asked for.
     given: Option<Given>,
     pause: bool,
 }
@@ -57,8 +57,17 @@ impl SocketReader {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if self.chunk.has_grown() {
+            self.chunk = self.chunk.within(self.budget.window());
+        }
         let mut block = match self.block.take() {
-            Some(block) if block.memory.capacity() >= HEADROOM + LEAST_ROOM => block,
+            Some(block)
+                if block.memory.capacity() >= HEADROOM + LEAST_ROOM
+                // A frame pins its whole block.
+                && block.is_for(self.chunk) =>
+            {
+                block
+            }
             full => {
                 full.into_iter().for_each(blocks::put);
                 blocks::take(self.chunk)
@@ -74,9 +83,12 @@ impl SocketReader {
             return read.map_ok(|_| None);
         };
         self.pause = length >= LARGE;
-        // What is small tells nothing, and a clock costs.
-        self.given =
-            self.pause.then(|| Given { length, drained: length < offered, at: Instant::now() });
+        // What is small tells only that a chunk may be so, too, and a clock costs.
+        self.given = (self.pause || self.chunk.has_grown()).then(|| Given {
+            length,
+            drained: length < offered,
+            at: Instant::now(),
+        });
         let frame = if length < SMALL {
             let small = BytesMut::from(&memory[..]);
             memory.clear();

@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wolfpack_types::{Fault, Reason};
@@ -108,13 +109,32 @@ fn check(host: &Host, found: &[IpAddr]) -> Result<Vec<SocketAddr>, Denied> {
 }
 
 async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    not_itself(timeout(EACH, TcpStream::connect(address)).await??)
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    let under_way = match socket.connect(&address.into()) {
+        Ok(()) => false,
+        // On this machine it is there by now, whatever the kernel calls it: to wait
+        // until the runtime says so is a turn of everybody's.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {
+            socket.peer_addr().is_err()
+        }
+        Err(error) => return Err(error),
+    };
+    let socket = TcpStream::from_std(socket.into())?;
+    if under_way {
+        timeout(EACH, socket.writable()).await??;
+        socket.take_error()?.map_or(Ok(()), Err)?;
+    }
+    not_itself(socket, address)
 }
 
 /// A port that nobody listens at may be given to the very socket that dials it,
 /// which then is connected to itself: nobody is there.
-fn not_itself(socket: TcpStream) -> io::Result<TcpStream> {
-    if socket.local_addr()? == socket.peer_addr()? {
+fn not_itself(socket: TcpStream, dialed: SocketAddr) -> io::Result<TcpStream> {
+    if socket.local_addr()? == dialed {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     Ok(socket)
@@ -143,7 +163,7 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let mirror = socket.connect(address).await.unwrap();
-        let error = not_itself(mirror).unwrap_err();
+        let error = not_itself(mirror, address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 

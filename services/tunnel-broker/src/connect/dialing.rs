@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use wolfpack_proto::tunnel::v1::Open;
-use wolfpack_tunnel::splice::{CarryAnswer, CarryStream};
+use wolfpack_tunnel::splice::{CarryAnswer, CarryStream, Opening};
 use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::head::Head;
@@ -50,7 +50,8 @@ enum Attempt {
 impl Dialing<'_> {
     /// Opens the connection within the deadline. Dropping the future takes the
     /// dial back, from the agent too. What is read of `head` meanwhile goes with
-    /// it, again with each try.
+    /// it; there is no other try once some of it may have reached an agent, whose
+    /// target would hear it twice.
     ///
     /// # Errors
     /// Those of `DialService.Dial`, and `CANCELLED` when the caller's socket breaks.
@@ -67,9 +68,13 @@ impl Dialing<'_> {
                 return Err(not_offered(&self.endpoint, &self.target));
             }
             let permit = session.admit()?;
-            match self.attempt(&session, head).await? {
+            let mut opening = None;
+            match self.attempt(&session, head, &mut opening).await? {
                 Attempt::Opened(carry, via) => return Ok(Opened { session, permit, carry, via }),
                 Attempt::Died(fault) => {
+                    if !head.is_empty() && opening.is_some_and(|it| it.may_have_arrived()) {
+                        return Err(self.said_once(fault));
+                    }
                     tracing::debug!(
                         endpoint = %self.endpoint,
                         "a stream died under a dial; trying another: {}", fault.message
@@ -88,20 +93,31 @@ impl Dialing<'_> {
     }
 
     /// One try on one session; over as soon as the session is.
-    async fn attempt(&self, session: &Arc<Session>, head: &mut Head<'_>) -> Result<Attempt, Fault> {
+    async fn attempt(
+        &self,
+        session: &Arc<Session>,
+        head: &mut Head<'_>,
+        opening: &mut Option<Opening>,
+    ) -> Result<Attempt, Fault> {
         tokio::select! {
             biased;
             () = session.closed().cancelled() => {
                 Ok(Attempt::Died(Fault::new(Reason::TunnelLost, "the session ended")))
             }
-            attempt = timeout_at(self.deadline, self.open(session, head)) => {
+            attempt = timeout_at(self.deadline, self.open(session, head, opening)) => {
                 attempt.map_err(|_| self.late())?
             }
         }
     }
 
-    /// Dropping it takes the dial back, from the agent too.
-    async fn open(&self, session: &Arc<Session>, head: &mut Head<'_>) -> Result<Attempt, Fault> {
+    /// Dropping it takes the dial back, from the agent too. `opening` tells what
+    /// became of it then.
+    async fn open(
+        &self,
+        session: &Arc<Session>,
+        head: &mut Head<'_>,
+        opening: &mut Option<Opening>,
+    ) -> Result<Attempt, Fault> {
         let (mut carry, via) = match session.take_parked() {
             Some(carry) => (carry, "parked"),
             None => match self.asked(session, head).await? {
@@ -123,7 +139,7 @@ impl Dialing<'_> {
             early_data: head.bytes(),
             may_park_again: true,
         };
-        carry.open(open);
+        *opening = carry.open(open);
         let answer = loop {
             tokio::select! {
                 biased;
@@ -151,6 +167,18 @@ impl Dialing<'_> {
             answer = asked.stream() => answer.transpose(),
             fault = head.broken() => Err(fault),
         }
+    }
+
+    /// Nobody can say whether the target has heard the first bytes, and another try
+    /// would say them again.
+    fn said_once(&self, cause: Fault) -> Fault {
+        Fault::new(
+            Reason::TunnelLost,
+            "the tunnel broke when the first bytes were on their way; the target may have them: \
+             dial again if they may be said twice",
+        )
+        .about(self.endpoint.to_string())
+        .caused_by(cause)
     }
 
     fn late(&self) -> Fault {

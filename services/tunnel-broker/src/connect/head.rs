@@ -14,8 +14,8 @@ use wolfpack_types::{Fault, Reason};
 /// Room for one read.
 const READ: usize = 4 * 1024;
 
-/// What a caller has sent before its target was reached. All of it is kept, so
-/// that a dial that is tried again brings it again: 16 KiB at most.
+/// What a caller has sent before its target was reached. All of it is kept, for a
+/// dial that is tried again before any of it left: 16 KiB at most.
 pub(crate) struct Head<'a> {
     bytes: BytesMut,
     socket: Option<&'a mut TcpStream>,
@@ -32,6 +32,11 @@ impl<'a> Head<'a> {
     /// What a socket sends meanwhile.
     pub(crate) fn of(socket: &'a mut TcpStream) -> Self {
         Self { bytes: BytesMut::new(), socket: Some(socket), ended: false }
+    }
+
+    /// Whether there is nothing so far.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 
     /// What there is so far.

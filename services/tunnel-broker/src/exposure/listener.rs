@@ -1,9 +1,11 @@
 //! The accept loop of an exposure.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -62,6 +64,7 @@ pub(super) async fn run(book: Arc<Exposures>, exposure: Arc<Exposure>, socket: T
                 exposure.accepted.fetch_add(1, Ordering::Relaxed);
                 let carried = connection::run(book.clone(), exposure.clone(), (stream, peer), slot);
                 spawn_as(&book.dispatch, carried);
+                next_turn().await;
             }
             Err(error) if is_the_peers(&error) => {}
             Err(error) => {
@@ -73,6 +76,21 @@ pub(super) async fn run(book: Arc<Exposures>, exposure: Arc<Exposure>, socket: T
             }
         }
     }
+}
+
+/// Lets those who wait run before the next is accepted: the first of many who come
+/// at once is on its way to its agent while the others are let in. It asks the
+/// kernel for nothing, as `yield_now` would.
+async fn next_turn() {
+    let mut waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut waited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// How long it still lives; as good as for ever for one of the configuration.

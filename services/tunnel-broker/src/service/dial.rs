@@ -95,6 +95,9 @@ impl DialMethod {
         stream: CallerStream,
     ) -> Result<Response<Body>, Fault> {
         let counted = self.broker.count()?;
+        // The caller's stream is the second one that is received, and may send ahead
+        // while the agent is waited for.
+        let ahead = self.broker.budget.hold();
         dialing.traceparent = trace_context::current_traceparent().unwrap_or_default();
         let Opened { session, permit, carry, via } = dialing.run(head).await?;
         let span = tracing::Span::current();
@@ -102,8 +105,6 @@ impl DialMethod {
         let connection = audited.map(|audited| audited.opened(dialing.connection_id.clone()));
         let held = (counted, permit);
         let early = head.bytes().len();
-        // The caller's stream is the second one that is received.
-        let ahead = self.broker.budget.hold();
         let link = link(&self.broker, &self.metrics, &session, held, early, move |end| {
             if let Some(connection) = connection {
                 connection.ended(end.fault.as_ref());

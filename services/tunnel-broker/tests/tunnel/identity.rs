@@ -156,28 +156,59 @@ async fn a_dial_that_is_taken_back_is_taken_back_from_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dial_handed_to_a_dying_stream_is_tried_on_another() {
+async fn a_dial_handed_to_a_dying_stream_is_tried_on_another_unless_it_said_something() {
+    for first in [Bytes::new(), Bytes::from_static(b"once")] {
+        let fleet = Fleet::start().await;
+        let wolf = WolfId::new();
+        let channel = fleet.wolf_channel(&wolf, fleet.running.addresses.agents);
+        let mut hand = attach(channel, &wolf.name()).await.unwrap();
+        let session = hand.session.clone();
+        // Parked first, so taken last.
+        let mut answers = hand.carry(&session, b"").await.unwrap();
+        let (frames, queue) = tokio::sync::mpsc::channel(1);
+        let park = Park { session_id: session, dial_id: Bytes::new() };
+        let park = CarryRequest { frame: Some(carry_request::Frame::Park(park)) };
+        frames.try_send(park).unwrap();
+        let mut dying = hand.client.carry(ReceiverStream::new(queue)).await.unwrap().into_inner();
+        fleet.counts([Some(1), Some(2), None, None]).await;
+        let (endpoint, dialer, said) = (Endpoint::Wolf(wolf), fleet.dialer(), first.clone());
+        let dial =
+            tokio::spawn(
+                async move { dialer.dial_with(&endpoint, &target("port"), SOON, said).await },
+            );
+        assert!(dying.message().await.unwrap().is_some(), "it got the open");
+        drop((dying, frames));
+        let again = tokio::time::timeout(SOON, answers.message());
+        if first.is_empty() {
+            assert!(again.await.expect("tried again").unwrap().is_some());
+            dial.abort();
+        } else {
+            // Its target may have heard them.
+            let fault = tokio::time::timeout(SOON, dial).await.unwrap().unwrap().unwrap_err();
+            assert_eq!(fault.reason, Reason::TunnelLost);
+            fleet.counts([Some(1), Some(1), Some(0), Some(0)]).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dial_that_waits_has_its_part_of_the_budget_as_its_caller_may_send_ahead() {
     let fleet = Fleet::start().await;
     let wolf = WolfId::new();
-    let mut hand = attach(fleet.wolf_channel(&wolf, fleet.running.addresses.agents), &wolf.name())
-        .await
-        .unwrap();
-    let session = hand.session.clone();
-    // Parked first, so taken last.
-    let mut answers = hand.carry(&session, b"").await.unwrap();
-    let (frames, queue) = tokio::sync::mpsc::channel(1);
-    let park = Park { session_id: session, dial_id: Bytes::new() };
-    let park = CarryRequest { frame: Some(carry_request::Frame::Park(park)) };
-    frames.try_send(park).unwrap();
-    let mut dying = hand.client.carry(ReceiverStream::new(queue)).await.unwrap().into_inner();
-    fleet.counts([Some(1), Some(2), None, None]).await;
-    let (endpoint, dialer) = (Endpoint::Wolf(wolf), fleet.dialer());
-    let dial = tokio::spawn(async move { dialer.dial(&endpoint, &target("port"), SOON).await });
-    assert!(dying.message().await.unwrap().is_some(), "it got the open");
-    drop((dying, frames));
-    let open = tokio::time::timeout(SOON, answers.message()).await.expect("tried again").unwrap();
-    assert!(open.is_some());
-    dial.abort();
+    let channel = fleet.wolf_channel(&wolf, fleet.running.addresses.agents);
+    // It is asked for streams, and opens none.
+    let _deaf = attach(channel, &wolf.name()).await.unwrap();
+    let budget = &fleet.running.broker.budget;
+    let before = budget.held();
+    let mut dials = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let (endpoint, dialer) = (Endpoint::Wolf(wolf.clone()), fleet.dialer());
+        dials.spawn(async move { dialer.dial(&endpoint, &target("port"), SOON).await });
+    }
+    let held = || format!("{} and {before} before", budget.held());
+    eventually(|| budget.held() == before + 3, held).await;
+    dials.shutdown().await;
+    eventually(|| budget.held() == before, held).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

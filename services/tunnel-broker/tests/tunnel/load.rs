@@ -3,12 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_stream::wrappers::ReceiverStream;
+use wolfpack_proto::tunnel::v1::dial_service_client::DialServiceClient;
+use wolfpack_proto::tunnel::v1::{DialOpen, DialRequest, dial_request};
 use wolfpack_tunnel::splice::Direction;
 use wolfpack_tunnel::{Dialer, TunnelStream};
 use wolfpack_types::{Endpoint, WolfId};
 
-use crate::support::{Fleet, SOON, Tcp, attached, echo, silent, source, talker, target};
+use crate::support::{
+    Fleet, SOON, Tcp, attached, echo, eventually, silent, source, talker, target,
+};
 
 /// How much a healthy download is.
 const DOWNLOAD: usize = 32 << 20;
@@ -164,16 +170,42 @@ async fn dials_that_are_given_up_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_thousand_small_writes_to_a_target_that_reads_nothing_cost_nobody_else() {
+async fn ten_thousand_frames_of_a_byte_that_a_program_does_not_read_cost_nobody_else() {
     let fleet = Fleet::start().await;
-    let endpoint = fleet.wolf_to(silent().await).await;
-    let mut stream = fleet.dial(&endpoint).await.unwrap();
+    let wolf = WolfId::new();
+    let mut builder = fleet.wolf(&wolf);
+    let mut program = builder.listen("desktop");
+    builder.dial_target("port", Arc::new(Tcp(echo().await)));
+    let agent = builder.start(&fleet.context.supervisor);
+    attached(&agent).await;
+    let endpoint = Endpoint::Wolf(wolf);
+    let session = fleet.running.broker.find(&endpoint).unwrap();
+    // Frames of their own, which a stream of ours would make one of.
+    let (frames, queue) = tokio::sync::mpsc::channel(10_002);
+    let open = DialOpen {
+        endpoint: endpoint.to_string(),
+        target: "desktop".into(),
+        ..DialOpen::default()
+    };
+    frames.try_send(DialRequest { frame: Some(dial_request::Frame::Open(open)) }).unwrap();
+    let data =
+        |byte| DialRequest { frame: Some(dial_request::Frame::Data(Bytes::from(vec![byte]))) };
     for _ in 0..10_000 {
-        stream.write_all(b"x").await.unwrap();
-        tokio::task::yield_now().await;
+        frames.try_send(data(b'x')).unwrap();
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stream.write_all(b"y").await.expect("the connection lives");
+    let mut caller = DialServiceClient::new(fleet.service_channel("sandbox-manager"));
+    let mut answers = caller.dial(ReceiverStream::new(queue)).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some(), "opened");
+    let mut unread = tokio::time::timeout(SOON, program.accept()).await.unwrap().unwrap();
+    let totals = &fleet.running.broker.totals;
+    let passed = || totals.bytes(Direction::Up) >= 10_000;
+    eventually(passed, || format!("{} came through", totals.bytes(Direction::Up))).await;
+    // The connection of the tunnel lives, and others are served on it.
     assert!(fleet.dial(&endpoint).await.is_ok());
-    assert_eq!(fleet.running.broker.counts()[0], 1, "and so does the tunnel");
+    frames.send(data(b'y')).await.unwrap();
+    let mut read = vec![0; 10_001];
+    tokio::time::timeout(SOON, unread.read_exact(&mut read)).await.unwrap().unwrap();
+    assert_eq!((read[0], read[9_999], read[10_000]), (b'x', b'x', b'y'));
+    let present = fleet.running.broker.find(&endpoint).unwrap();
+    assert!(Arc::ptr_eq(&session, &present), "the tunnel was lost: {:?}", session.fault());
 }

@@ -38,7 +38,12 @@ async fn answer(engine: &FakeEngine, request: Request) -> Response {
     };
     let fault = engine.state.lock().enter(call);
     match fault {
-        Some(Fault::Status(status, words)) => return error(status, words),
+        Some(Fault::Status(status, words)) => {
+            // As engines do, which do not close a connection on who still sends:
+            // the answer would be lost with it.
+            let _ = axum::body::to_bytes(request.into_body(), images::ARCHIVE).await;
+            return error(status, words);
+        }
         Some(Fault::Slow(by)) => tokio::time::sleep(by).await,
         Some(Fault::DoneAnd(status, words)) => {
             perform(engine, call, &path, request, None).await;

@@ -12,7 +12,7 @@ use super::FakeEngine;
 use super::api::{error, ok, streamed};
 
 /// The largest archive.
-const ARCHIVE: usize = 256 << 20;
+pub(super) const ARCHIVE: usize = 256 << 20;
 
 /// The id of an image.
 pub(super) fn id(name: &str) -> String {

@@ -1,6 +1,7 @@
 //! Finds out who calls and puts the [`Caller`] into the request.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::Request;
 use tonic::body::Body;
@@ -28,11 +29,12 @@ impl Handle for Authenticate {
             let principal = if route.open() {
                 Principal::Anonymous
             } else {
-                let nobody = crate::auth::PeerIdentity::Unknown;
-                let peer = request.extensions().get::<Arc<Peer>>().cloned();
-                let peer = peer.as_ref().map_or(&nobody, |peer| &peer.identity);
-                match identify(peer, request.headers(), &*shared.authority).await {
-                    Ok(principal) => principal,
+                let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_default();
+                match identify(&peer.identity, request.headers(), &*shared.authority).await {
+                    Ok(principal) => {
+                        peer.called.store(true, Ordering::Relaxed);
+                        principal
+                    }
                     Err(fault) => return refuse(&route, fault),
                 }
             };
