@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use turmoil::net::{TcpListener, TcpStream};
-use wolfpack_rpc::{Authority, Peer, Profile, RpcChannel, Server};
+use wolfpack_rpc::{Authority, ByteBudget, Peer, Profile, RpcChannel, Server};
 use wolfpack_runtime::random::Jitter;
 use wolfpack_runtime::{Context, Supervisor};
 use wolfpack_tunnel::grpc::{ATTACH_PATH, CARRY_PATH, DIAL_PATH};
@@ -152,6 +152,8 @@ pub(crate) async fn broker(world: World, limits: Limits) -> turmoil::Result {
     let swept = broker.clone();
     tokio::spawn(async move { swept.keep_swept().await });
     world.trace.tell("broker: up");
+    // The HTTP/2 of the data plane, as in production.
+    let budget = broker.budget.clone();
     let attach = AttachMethod::new(broker.clone(), context.supervisor.clone());
     Server::builder(&context, POLICY, Arc::new(NoBearers))
         .add_raw(ATTACH_PATH, Raw::new(attach))
@@ -160,7 +162,7 @@ pub(crate) async fn broker(world: World, limits: Limits) -> turmoil::Result {
         // Its rates go by the real clock.
         .incoming(
             ReceiverStream::new(connections),
-            Profile { rate_limit: None, ..Profile::agent() },
+            Profile { rate_limit: None, budget: Some(budget), ..Profile::agent() },
         )
         .build()
         .serve()
@@ -172,7 +174,7 @@ pub(crate) async fn broker(world: World, limits: Limits) -> turmoil::Result {
 /// A channel of `who` to the broker; `attempt` is told each time it connects.
 fn channel(who: &str, attempt: impl Fn() + Send + Sync + 'static) -> RpcChannel {
     let who = who.to_owned();
-    RpcChannel::over(BROKER, move || {
+    RpcChannel::for_tunnel_over(BROKER, &ByteBudget::default(), move || {
         attempt();
         let who = who.clone();
         async move {

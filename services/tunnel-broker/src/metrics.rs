@@ -46,7 +46,7 @@ impl Metrics {
         }
         let weak: Weak<Broker> = Arc::downgrade(broker);
         meter
-            .u64_observable_counter("tunnel_bytes")
+            .u64_observable_counter("tunnel_carried")
             .with_unit("By")
             .with_description("Bytes passed on, by direction: up to the agent, down to the caller.")
             .with_callback(move |counter| {

@@ -159,13 +159,15 @@ fn written(
     rounds: usize,
     out: &Path,
 ) -> anyhow::Result<Report> {
+    let intervals = intervals(rows);
     let report = Report {
         machine: machine::describe(),
         rounds,
         failed: rows.iter().filter(|row| row.value.is_none()).count(),
         absent: absent.clone(),
         configurations: configurations.clone(),
-        ratios: ratios(rows),
+        ratios: intervals.iter().map(|(name, ratio)| (*name, ratio.median)).collect(),
+        intervals,
         absolute: absolute(rows),
         medians: medians(rows),
         rows: rows.to_vec(),
@@ -177,7 +179,7 @@ fn written(
     Ok(report)
 }
 
-fn ratios(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
+fn intervals(rows: &[Row]) -> BTreeMap<&'static str, report::Ratio> {
     let plain = |measure: &str| ratio(rows, measure, "wolfpack", "rathole");
     let tls = |measure: &str| ratio(rows, measure, "wolfpack-tls", "rathole");
     [
@@ -219,7 +221,7 @@ fn absolute(rows: &[Row]) -> BTreeMap<&'static str, f64> {
 pub(crate) fn summary(report: &Report) -> String {
     use std::fmt::Write as _;
     let mut text = String::from("ratio to rathole    median  (interval)\n");
-    for (name, ratio) in &report.ratios {
+    for (name, ratio) in &report.intervals {
         let _ = writeln!(
             text,
             "{name:18} {:8.2}  ({:.2} to {:.2}, {} pairs)",

@@ -46,7 +46,9 @@ pub(crate) struct Report {
     /// Peers that could not be started, and why.
     pub(super) absent: BTreeMap<String, String>,
     pub(super) configurations: BTreeMap<String, Value>,
-    pub(super) ratios: BTreeMap<&'static str, Ratio>,
+    /// Medians of `intervals`.
+    pub(super) ratios: BTreeMap<&'static str, f64>,
+    pub(super) intervals: BTreeMap<&'static str, Ratio>,
     pub(super) absolute: BTreeMap<&'static str, f64>,
     pub(super) medians: BTreeMap<String, f64>,
     pub(super) rows: Vec<Row>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::uri::Scheme;
+use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
 use secrecy::SecretString;
@@ -28,6 +28,7 @@ use super::cut::cuttable;
 use super::response::{self, exceeded};
 use crate::call;
 use crate::h2::{ByteBudget, Client, Hold, Settings};
+use crate::server::BoxIo;
 use crate::server::layers::trace::REQUEST_ID;
 use crate::timeout;
 use crate::tls::{ClientTls, Expect};
@@ -162,6 +163,28 @@ impl RpcChannel {
         let connect = Box::new(move || connector::connect(target.clone(), tls.clone()).boxed());
         let client = Client::new(scheme, authority, connect, TUNNEL, budget.clone());
         Ok(Self::new(Transport::Data(client), service))
+    }
+
+    /// As [`RpcChannel::for_tunnel`], over byte streams that `connect` opens, such as
+    /// those of a simulated network. `peer` is a name for errors.
+    pub fn for_tunnel_over<F, Fut, T, E>(peer: &str, budget: &ByteBudget, connect: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let connect = Box::new(move || {
+            let connecting = connect();
+            async move {
+                let io = connecting.await.map_err(Into::<BoxError>::into)?;
+                Ok(Box::new(io) as BoxIo)
+            }
+            .boxed()
+        });
+        let authority = Authority::from_static("tunnel.wolfpack.internal");
+        let client = Client::new(Scheme::HTTP, authority, connect, TUNNEL, budget.clone());
+        Self::new(Transport::Data(client), peer)
     }
 
     fn new(transport: Transport, peer: &str) -> Self {

@@ -40,7 +40,9 @@ pub(super) struct Chores {
     due: Option<u32>,
     /// What it was told last, and how often it was told.
     told: (u32, u64),
-    /// It had its time to acknowledge that.
+    /// Its time to acknowledge that runs.
+    timed: bool,
+    /// It had its time.
     late: bool,
 }
 
@@ -70,7 +72,7 @@ impl Chores {
             Chore::Dead
         });
         let budget = budget.clone();
-        let chores = Self { rare, budget, due: None, told: (window, 0), late: false };
+        let chores = Self { rare, budget, due: None, told: (window, 0), timed: false, late: false };
         chores.follow(window);
         chores
     }
@@ -109,7 +111,7 @@ impl Chores {
                 }
                 // Of one before the last: that was acknowledged, or there were none since.
                 Chore::Late(of) if of != self.told.1 => {}
-                Chore::Late(_) => self.late = true,
+                Chore::Late(_) => (self.timed, self.late) = (false, true),
             }
         }
         Poll::Pending
@@ -132,18 +134,29 @@ impl Chores {
             return Ok(false);
         };
         if set(window).is_err() {
-            return if late { Err(Deaf) } else { Ok(false) };
+            if late {
+                return Err(Deaf);
+            }
+            // It may be the one that was set to find out that is not acknowledged.
+            self.give_time();
+            return Ok(false);
         }
-        // The one that was set to find out is the same again, and needs no answer.
         if self.due.take().is_some() {
             self.told = (window, self.told.1 + 1);
+            self.timed = false;
+            self.give_time();
+        }
+        Ok(true)
+    }
+
+    fn give_time(&mut self) {
+        if !std::mem::replace(&mut self.timed, true) {
             let count = self.told.1;
             self.rare.add(async move {
                 tokio::time::sleep(ACKNOWLEDGES).await;
                 Chore::Late(count)
             });
         }
-        Ok(true)
     }
 
     fn follow(&self, window: u32) {

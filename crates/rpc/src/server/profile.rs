@@ -46,6 +46,8 @@ pub struct Profile {
     pub first_byte_deadline: Duration,
     /// From the preface to the first call of somebody known, on a listener of the data
     /// plane: whoever sends a large frame there, a byte at a time, pins it meanwhile.
+    /// Longer than it may take to find out who calls. What is open to all, as health
+    /// is, does not count.
     pub stranger_deadline: Duration,
     /// From the accept to the end of the TLS handshake.
     pub handshake_deadline: Duration,
@@ -105,7 +107,7 @@ impl Profile {
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
             first_byte_deadline: Duration::from_secs(5),
-            stranger_deadline: Duration::from_secs(10),
+            stranger_deadline: Duration::from_secs(20),
             handshake_deadline: Duration::from_secs(5),
             concurrent_handshakes: 64,
             local_reset_streams: 16_384,

@@ -102,9 +102,11 @@ async fn a_stranger_does_not_stay_at_the_data_plane_and_who_has_called_does() {
     let address = world.address;
     let trickle = tokio::spawn(async move {
         let mut socket = TcpStream::connect(address).await.unwrap();
-        // The head of a frame of 10,000 bytes, and then one of them now and then.
-        let head = frame(0, 0, 1, &[0; 10_000])[..9].to_vec();
-        socket.write_all(&[PREFACE, SETTINGS, &head].concat()).await.unwrap();
+        // A call without a credential, and the head of a frame of 10,000 bytes; then one
+        // of them now and then.
+        let call = frame(1, 0x5, 1, &[0x82, 0x86, 0x84]);
+        let head = frame(0, 0, 3, &[0; 10_000])[..9].to_vec();
+        socket.write_all(&[PREFACE, SETTINGS, &call, &head].concat()).await.unwrap();
         let (mut reader, mut writer) = socket.into_split();
         let begun = Instant::now();
         let drip = async {

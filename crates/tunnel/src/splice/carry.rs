@@ -156,16 +156,20 @@ pub struct Opening(Arc<Mutex<Slot>>);
 
 impl std::fmt::Debug for Opening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opening").field("may_have_arrived", &self.may_have_arrived()).finish()
+        f.debug_struct("Opening").field("said", &self.0.lock().said).finish()
     }
 }
 
 impl Opening {
-    /// Whether the agent may know of it, and the target of what came with it. Without
-    /// an answer nobody can say more.
+    /// Takes it back, with what came with it, where it has not left for the agent. False
+    /// where it has: without an answer nobody can say whether it arrived.
     #[must_use]
-    pub fn may_have_arrived(&self) -> bool {
-        self.0.lock().said
+    pub fn take_back(&self) -> bool {
+        let mut slot = self.0.lock();
+        if !slot.said {
+            slot.early.clear();
+        }
+        !slot.said
     }
 }
 
@@ -374,3 +378,7 @@ impl CallerStream {
         Ok((Self { incoming }, message))
     }
 }
+
+#[cfg(test)]
+#[path = "carry_tests.rs"]
+mod tests;

@@ -27,7 +27,7 @@ pub(super) async fn left(link: &Link, socket: &TcpStream) -> Fault {
     link.doubt(true);
     let error = ready.and_then(|_| socket.take_error()).unwrap_or_else(Some);
     let finished = error.as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
-    if finished || link.way(Direction::Up).finished {
+    if finished || link.way(Direction::Up).ended {
         link.doubt(false);
         tokio::time::sleep(LINGER).await;
     }

@@ -17,6 +17,10 @@ use crate::stream::reset;
 /// the caller has left.
 pub(crate) const LINGER: Duration = Duration::from_secs(60);
 
+/// The same where the caller is a socket that has finished and has all: whether it
+/// left cannot be known. What is left is a window at most; nobody sees it shrink.
+pub(crate) const OWED: Duration = Duration::from_secs(600);
+
 /// Which way bytes flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -54,6 +58,8 @@ impl Direction {
 /// How far one direction is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Way {
+    /// Its sender has said all.
+    pub(crate) ended: bool,
     /// Its `fin` was passed on.
     pub(crate) finished: bool,
     /// Its body has ended, or its receiver went away.
@@ -271,12 +277,14 @@ impl Link {
     fn check(&self, now: Instant) {
         let mut state = self.shared.state.lock();
         let of_socket = state.carrier.as_ref().is_some_and(|carrier| carrier.of_socket);
-        let has_all = of_socket && state.ways.iter().all(|way| way.finished);
-        if !has_all && !state.ways[Direction::Down.index()].over {
-            return;
-        }
+        let [up, down] = state.ways;
+        let time = match (down.over, of_socket && up.ended && down.finished) {
+            (true, _) => LINGER,
+            (false, true) => OWED,
+            (false, false) => return,
+        };
         let since = *state.lingers.get_or_insert(now);
-        if now.saturating_duration_since(since) < LINGER {
+        if now.saturating_duration_since(since) < time {
             return;
         }
         drop(state);
@@ -329,9 +337,14 @@ impl Link {
         self.shared.state.lock().ways[direction.index()]
     }
 
+    /// The sender of a direction has said all; its `fin` may wait for room.
+    pub(crate) fn ended(&self, direction: Direction) {
+        self.shared.state.lock().ways[direction.index()].ended = true;
+    }
+
     /// The `fin` of a direction was passed on.
     pub(crate) fn finished(&self, direction: Direction) {
-        self.move_on(direction, |way| way.finished = true);
+        self.move_on(direction, |way| (way.ended, way.finished) = (true, true));
     }
 
     /// The body of a direction has ended, or its receiver went away.

@@ -191,7 +191,9 @@ impl RelayBody {
             return Poll::Ready(Err(reset("the agent left before it took all that was sent")));
         }
         match self.state {
-            State::Parked if !up.finished => Poll::Ready(Err(parked_early())),
+            State::Parked if !up.ended => Poll::Ready(Err(parked_early())),
+            // The fin has left, and who sent it comes back to say so.
+            State::Parked if !up.finished => Poll::Pending,
             State::Parked => {
                 self.give_back();
                 Poll::Ready(Ok(()))
@@ -340,7 +342,10 @@ impl Body for RelayBody {
             Step::Fin => {
                 match this.direction {
                     // An agent must not have its stream back before it took it.
-                    Direction::Up => this.state = State::Fin,
+                    Direction::Up => {
+                        this.state = State::Fin;
+                        this.link.ended(Direction::Up);
+                    }
                     Direction::Down => {
                         this.state = State::Tail;
                         this.link.finished(Direction::Down);

@@ -1,5 +1,6 @@
 //! The agent's direction of a connection whose caller is a socket of the broker.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -93,8 +94,17 @@ async fn carried(
     }
     link.finished(Direction::Down);
     let tail = std::future::poll_fn(|cx| poll_tail(incoming, may_park, cx)).await?;
-    if tail == Tail::Parked && !link.way(Direction::Up).finished {
-        return Err(parked_early());
+    if tail == Tail::Parked {
+        if !link.way(Direction::Up).ended {
+            return Err(parked_early());
+        }
+        // The fin has left, and who sent it comes back to say so: that wakes whoever
+        // watches the link, which this task does beside this.
+        let sent = |_: &mut Context<'_>| match link.way(Direction::Up).finished {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        };
+        std::future::poll_fn(sent).await;
     }
     Ok(tail)
 }

@@ -72,7 +72,7 @@ impl Dialing<'_> {
             match self.attempt(&session, head, &mut opening).await? {
                 Attempt::Opened(carry, via) => return Ok(Opened { session, permit, carry, via }),
                 Attempt::Died(fault) => {
-                    if !head.is_empty() && opening.is_some_and(|it| it.may_have_arrived()) {
+                    if !head.is_empty() && opening.is_some_and(|it| !it.take_back()) {
                         return Err(self.said_once(fault));
                     }
                     tracing::debug!(

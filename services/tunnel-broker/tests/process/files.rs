@@ -8,10 +8,11 @@ use std::time::Duration;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
-use wolfpack_types::{Endpoint, Reason, WolfId};
+use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
+use wolfpack_types::{Endpoint, PortSet, Reason, Target, WolfId};
 
 use crate::self_view::{alone, files};
-use crate::support::{Fleet, SOON, Tcp, attached, echo, target};
+use crate::support::{Fleet, SOON, attached, echo};
 
 /// All descriptors taken, until it is dropped.
 struct Full {
@@ -50,19 +51,22 @@ async fn without_descriptors_what_is_open_lives_and_all_else_comes_back() {
     let fleet = Fleet::start().await;
     let wolf = WolfId::new();
     let mut builder = fleet.wolf(&wolf);
-    builder.dial_target("port", Arc::new(Tcp(echo().await)));
+    let policy = TcpPolicy { loopback: PortSet::all(), ..TcpPolicy::default() };
+    let words = Words { of: "wolf", setting: "its ports" };
+    builder.dial_family(Target::TCP, Arc::new(TcpTargets::new(policy, words, 64)));
+    let port = Target::parse(&format!("tcp:{}", echo().await.port())).unwrap();
     let agent = builder.start(&fleet.context.supervisor);
     attached(&agent).await;
     let endpoint = Endpoint::Wolf(wolf);
     let dialer = fleet.dialer();
-    let mut open = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+    let mut open = dialer.dial(&endpoint, &port, SOON).await.unwrap();
     // Sockets of newcomers, made while there is room for them.
     let newcomers: Vec<TcpSocket> = (0..8).map(|_| TcpSocket::new_v4().unwrap()).collect();
 
     let full = Full::now();
     // The agent cannot dial, and says so at once; the tunnel does not mind.
-    let fault = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap_err();
-    assert_eq!(fault.reason, Reason::TargetUnreachable, "{fault}");
+    let fault = dialer.dial(&endpoint, &port, SOON).await.unwrap_err();
+    assert_eq!(fault.reason, Reason::DialsLimited, "{fault}");
     // The kernel takes the newcomers in, and the broker cannot.
     let mut waiting = Vec::new();
     for socket in newcomers {
@@ -77,7 +81,7 @@ async fn without_descriptors_what_is_open_lives_and_all_else_comes_back() {
     drop(full);
 
     // Nobody started anything again: it was only waiting.
-    let mut stream = dialer.dial(&endpoint, &target("port"), SOON).await.unwrap();
+    let mut stream = dialer.dial(&endpoint, &port, SOON).await.unwrap();
     stream.write_all(b"again").await.unwrap();
     stream.read_exact(&mut [0; 5]).await.unwrap();
     // Those who waited are taken in: they are told to speak TLS.

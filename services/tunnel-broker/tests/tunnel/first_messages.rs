@@ -20,14 +20,19 @@ use wolfpack_types::{Reason, WolfId};
 
 use crate::support::{Fleet, SOON, attached, echo};
 
-/// Streams that began and were not heard of again end within their 5 s.
-const PATIENCE: Duration = Duration::from_secs(12);
+/// How long a beginning may take, everywhere.
+const BEGIN: Duration = Duration::from_secs(5);
+/// When the last one must be gone, on a busy machine.
+const GONE: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_begins_nothing_is_dropped_while_others_are_served() {
     let fleet = Fleet::start().await;
     let agents = fleet.running.addresses.agents;
-    let began = Instant::now();
+    let profile = wolfpack_rpc::Profile::agent();
+    let limits = wolfpack_tunnel_broker::state::Limits::default();
+    let all = [profile.handshake_deadline, profile.first_byte_deadline, limits.first_message];
+    assert_eq!(all, [BEGIN; 3]);
     let mut dropped = tokio::task::JoinSet::new();
     // The first bytes of a TLS record that is 200 bytes long.
     let half_tls: &[u8] = &[22, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
@@ -36,9 +41,11 @@ async fn whoever_begins_nothing_is_dropped_while_others_are_served() {
         let mut socket = TcpStream::connect(agents).await.unwrap();
         socket.write_all(first).await.unwrap();
         dropped.spawn(async move {
+            let began = Instant::now();
             let mut answer = Vec::new();
             // A reset is an end, too.
             let _ = socket.read_to_end(&mut answer).await;
+            began.elapsed()
         });
     }
     // Streams without a first message.
@@ -52,7 +59,9 @@ async fn whoever_begins_nothing_is_dropped_while_others_are_served() {
             let silent = Body::new(http_body_util::StreamBody::new(futures::stream::pending::<
                 Result<http_body::Frame<Bytes>, Status>,
             >()));
+            let began = Instant::now();
             assert_eq!(call(channel, path, silent).await, Some(Reason::FirstMessageMissing));
+            began.elapsed()
         });
     }
     // Meanwhile all goes on.
@@ -60,9 +69,11 @@ async fn whoever_begins_nothing_is_dropped_while_others_are_served() {
     let mut stream = fleet.dial(&endpoint).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
-    let all = async { while dropped.join_next().await.transpose().unwrap().is_some() {} };
-    tokio::time::timeout(PATIENCE, all).await.expect("all of them are dropped");
-    assert!(began.elapsed() < PATIENCE);
+    while let Some(stayed) = dropped.join_next().await {
+        let stayed = stayed.unwrap();
+        // The clock of who waits is not that of who drops.
+        assert!((BEGIN - Duration::from_millis(200)..GONE).contains(&stayed), "{stayed:?}");
+    }
     assert_eq!(stream.read(&mut []).await.unwrap(), 0);
     stream.write_all(b"y").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'y');

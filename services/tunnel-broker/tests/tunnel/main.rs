@@ -16,6 +16,7 @@ mod host_targets;
 mod identity;
 mod limits;
 mod load;
+mod metrics;
 mod path;
 mod ports;
 mod support;

@@ -32,7 +32,10 @@ impl Handle for Authenticate {
                 let peer = request.extensions().get::<Arc<Peer>>().cloned().unwrap_or_default();
                 match identify(&peer.identity, request.headers(), &*shared.authority).await {
                     Ok(principal) => {
-                        peer.called.store(true, Ordering::Relaxed);
+                        // Who shows nothing is nobody, and refused by the next layer.
+                        if principal != Principal::Anonymous {
+                            peer.called.store(true, Ordering::Relaxed);
+                        }
                         principal
                     }
                     Err(fault) => return refuse(&route, fault),
