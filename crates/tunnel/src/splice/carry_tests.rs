@@ -2,26 +2,13 @@ use futures::task::noop_waker_ref;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::splice::relay::tests::Sent;
 
-/// What an agent sends: a park, and nothing more while the sender lives.
-struct Sent(mpsc::Receiver<Bytes>);
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.0.poll_recv(cx).map(|frame| frame.map(|frame| Ok(Frame::data(frame))))
-    }
-}
-
-async fn parked() -> (CarryStream, CarryBody, mpsc::Sender<Bytes>) {
+/// A stream of an agent that sends nothing after its park while the sender lives.
+async fn parked() -> (CarryStream, CarryBody, mpsc::Sender<Result<Bytes, Status>>) {
     let (frames, queue) = mpsc::channel(1);
     let park = CarryRequest { frame: Some(carry_request::Frame::Park(Park::default())) };
-    frames.try_send(encode::message(&park)).unwrap();
+    frames.try_send(Ok(encode::message(&park))).unwrap();
     let body = tonic::body::Body::new(Sent(queue));
     let (stream, body, _) = CarryStream::accept(body).await.unwrap();
     (stream, body, frames)

@@ -381,4 +381,4 @@ impl Drop for RelayBody {
 
 #[cfg(test)]
 #[path = "relay_tests.rs"]
-mod tests;
+pub(super) mod tests;

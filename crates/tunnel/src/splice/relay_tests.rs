@@ -11,7 +11,7 @@ use crate::splice::link::LINGER;
 use crate::splice::{LinkEnd, Throttle, Totals};
 
 /// What a peer sends: frames by hand; dropping the sender ends the stream.
-struct Sent(mpsc::Receiver<Result<Bytes, Status>>);
+pub(in crate::splice) struct Sent(pub(in crate::splice) mpsc::Receiver<Result<Bytes, Status>>);
 
 impl Body for Sent {
     type Data = Bytes;
