@@ -7,6 +7,7 @@ compose_test() {
     local target=${WOLFPACK_TEST_BINARIES:-${CARGO_TARGET_DIR:-$repo/target}/debug}
     "$repo/scripts/setup" build engine images tools compose
     "$repo/scripts/build-images" ${WOLFPACK_TEST_BINARIES:+--binaries "$WOLFPACK_TEST_BINARIES"} services wolf postgres
+    have curl || apt_install "asks ports of sandboxes as a browser does" curl
     wolfpack=$target/wolfpack grpcurl=$repo/.tools/bin/grpcurl
 
     stack=wolfpack-test-$$
@@ -143,6 +144,7 @@ compose_main_job() {
     [[ $sum == "$(printf 'to be summed' | sha256sum)" ]] || die "exec gave $sum for another sum"
     "$wolfpack" sandbox exec "$sandbox" -- sh -c 'exit 7' || code=$?
     [[ $code -eq 7 ]] || die "exec gave $code for 7"
+    compose_port_by_link "$sandbox"
     names=$(compose_grpcurl wolfpack.sandbox.v1.SandboxService/ListSandboxes '{}')
     [[ $names == *"\"$sandbox\""* ]] || die "grpcurl does not see $sandbox"
     "$wolfpack" sandbox delete "$sandbox" >/dev/null
@@ -153,6 +155,28 @@ compose_main_job() {
     compose_until 60 "$sandbox runs" compose_says "$sandbox" "made by grpcurl"
     compose_grpcurl wolfpack.sandbox.v1.SandboxService/DeleteSandbox "{\"name\":\"$sandbox\"}" >/dev/null
     say "main job done"
+}
+
+# compose_port_by_link SANDBOX: a browser's way to a program in it, below the domain of the stack, by the stack's certificate.
+compose_port_by_link() {
+    local link host server
+    # shellcheck disable=SC2016 # perl's
+    server='use IO::Socket; $l = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 8000, Listen => 5) or die;
+        while ($c = $l->accept) { while (<$c>) { last if /^\r/ } print $c "HTTP/1.0 200 OK\r\n\r\nfrom a port"; close $c }'
+    "$wolfpack" sandbox exec "$1" -- sh -c 'perl -e "$1" >/dev/null 2>&1 &' sh "$server"
+    link=$("$wolfpack" sandbox link "$1" 8000)
+    host=${link#https://} host=${host%%:*}
+    [[ $host == *.box.localhost ]] || die "the link leads to $link"
+    compose_until 10 "the link leads to the port" compose_link_says "$host" "$link" "from a port"
+}
+
+# By link it is a cookie that the second request brings.
+compose_link_says() {
+    local cookies=$state/cookies said
+    said=$(curl --silent --show-error --max-time 10 --location --cookie "$cookies" --cookie-jar "$cookies" --cacert "$WOLFPACK_CA" \
+        --resolve "$1:$WOLFPACK_GATEWAY_PORT:127.0.0.1" "$2")
+    rm -f "$cookies"
+    [[ $said == "$3" ]]
 }
 
 compose_grpcurl() {

@@ -10,11 +10,11 @@ compose_there() {
     { have docker-compose && docker-compose version >/dev/null 2>&1; } || docker compose version >/dev/null 2>&1
 }
 
-# compose_secrets STATE NAME...: makes once what the containers are given: who owns it, the database's password, the CA, a
-# certificate for each service, good at the names. All of it 0600 (keys) in a folder that only its owner can enter.
+# compose_secrets STATE DOMAIN NAME...: makes once what the containers are given: who owns it, the database's password, the
+# CA, a certificate for each service, good at the names, and for the gateway at those below the domain. All of it 0600 (keys) in a folder that only its owner can enter.
 compose_secrets() {
-    local state=$1 uid gid service
-    shift
+    local state=$1 domain=$2 uid gid service
+    shift 2
     if [[ ! -d $state ]]; then
         say "making the secrets of the services, once, in $state"
         mkdir -p "$state"
@@ -43,11 +43,13 @@ compose_secrets() {
     chmod 0755 "$state/wolf"
 
     # Other names than last time, or ten months gone of their twelve: other certificates. What runs reads them again by itself.
-    if [[ ! -e $state/names || $(<"$state/names") != "$*" || -n $(find "$state/names" -mtime +300) ]]; then
-        for service in registry scheduler tunnel-broker sandbox-manager gateway; do
+    local names="$domain $*"
+    if [[ ! -e $state/names || $(<"$state/names") != "$names" || -n $(find "$state/names" -mtime +300) ]]; then
+        for service in registry scheduler tunnel-broker sandbox-manager; do
             compose_certificate "$state" "$uid:$gid" "$service" "$@"
         done
-        printf '%s' "$*" >"$state/names"
+        compose_certificate "$state" "$uid:$gid" gateway "*.$domain" "$@"
+        printf '%s' "$names" >"$state/names"
     fi
 }
 

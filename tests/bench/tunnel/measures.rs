@@ -13,6 +13,8 @@ use super::tools::{self, Way};
 
 /// How long each measurement takes, unless said otherwise.
 const EACH: Duration = Duration::from_secs(2);
+/// How long one client asks over one connection.
+const ASKS: Duration = Duration::from_millis(600);
 /// Over a long way, which takes a while to be full.
 const FAR: Duration = Duration::from_secs(4);
 /// How long one may take, with all of its waiting.
@@ -60,6 +62,16 @@ pub(super) fn rows_of(measure: &str) -> &'static [(&'static str, &'static str)] 
     }
 }
 
+/// How often it is measured within a round, the peers in turn each time. Where one
+/// client asks, what the kernel makes of its cores lasts as long as its connection
+/// and is worth more than what is compared, so a round has several of those.
+pub(super) fn turns(measure: &str) -> usize {
+    match measure {
+        "one_client" | "one_client_asleep" => 4,
+        _ => 1,
+    }
+}
+
 /// Takes one measurement, which may give several values.
 ///
 /// # Errors
@@ -84,7 +96,7 @@ async fn taken(measure: &str, peer: &Peer) -> anyhow::Result<Vec<f64>> {
         "one_client" | "one_client_asleep" => {
             let _awake = (measure == "one_client").then(Awake::start).transpose()?;
             let http = front("http")?;
-            let (p50, p99) = blocking(move || clients::one_client(http, EACH)).await?;
+            let (p50, p99) = blocking(move || clients::one_client(http, ASKS)).await?;
             vec![p50, p99]
         }
         "c64" => vec![tools::wrk(&peer.http.url, &peer.http.headers, 64, EACH).await?],

@@ -60,8 +60,10 @@ pub(crate) async fn run(choice: Choice, out: &Path) -> anyhow::Result<Report> {
     let mut report = written(&configurations, &absent, &rows, 0, out)?;
     for round in 0..choice.rounds {
         for measure in MEASURES.into_iter().filter(|measure| choice.wants(measure)) {
-            for peer in peers.iter().filter(|peer| peer.measures.contains(&measure)) {
-                rows.extend(measured(round, measure, peer).await);
+            for turn in 0..measures::turns(measure) {
+                for peer in peers.iter().filter(|peer| peer.measures.contains(&measure)) {
+                    rows.extend(measured((round, turn), measure, peer).await);
+                }
             }
         }
         report = written(&configurations, &absent, &rows, round + 1, out)?;
@@ -130,10 +132,10 @@ fn elsewhere(mut configuration: Value, folder: &Path) -> Value {
 }
 
 /// The rows of one measurement.
-async fn measured(round: usize, measure: &str, peer: &Peer) -> Vec<Row> {
+async fn measured((round, turn): (usize, usize), measure: &str, peer: &Peer) -> Vec<Row> {
     let row = |measure: &str, unit, value, error| {
         let (peer, measure) = (peer.name.to_owned(), measure.to_owned());
-        Row { round, peer, measure, unit, value, error }
+        Row { round, turn, peer, measure, unit, value, error }
     };
     match measures::take(measure, peer).await {
         Ok(values) => values

@@ -3,7 +3,7 @@
 //! What was not measured is a row with an `error` and no `value`; medians and
 //! ratios are of what was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -15,6 +15,8 @@ use crate::quantiles::quantile;
 pub(crate) struct Row {
     /// Which round; peers take turns within one.
     pub(super) round: usize,
+    /// Which of its turns in the round, for what is measured more than once there.
+    pub(super) turn: usize,
     pub(super) peer: String,
     /// What was measured; see `unit`.
     pub(super) measure: String,
@@ -25,7 +27,7 @@ pub(crate) struct Row {
     pub(super) error: Option<String>,
 }
 
-/// A ratio of ours over rathole, of pairs of one round each.
+/// A ratio of ours over rathole, of pairs of one round and turn each.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Ratio {
     pub(super) median: f64,
@@ -54,7 +56,7 @@ pub(crate) struct Report {
     pub(super) rows: Vec<Row>,
 }
 
-/// The ratio of two peers' values of a measure, round by round.
+/// The ratio of two peers' values of a measure, turn by turn.
 pub(super) fn ratio(rows: &[Row], measure: &str, ours: &str, theirs: &str) -> Option<Ratio> {
     of_pairs(rows, measure, ours, theirs, None)
 }
@@ -71,19 +73,20 @@ fn of_pairs(
     theirs: &str,
     base: Option<&str>,
 ) -> Option<Ratio> {
-    let of = |peer: &str, round: usize| {
+    let of = |peer: &str, at: (usize, usize)| {
         rows.iter()
-            .find(|row| row.peer == peer && row.round == round && row.measure == measure)
+            .find(|row| row.peer == peer && (row.round, row.turn) == at && row.measure == measure)
             .and_then(|row| row.value)
     };
-    let rounds = rows.iter().map(|row| row.round).max()? + 1;
-    let pairs: Vec<f64> = (0..rounds)
-        .filter_map(|round| {
+    let turns: BTreeSet<_> = rows.iter().map(|row| (row.round, row.turn)).collect();
+    let pairs: Vec<f64> = turns
+        .into_iter()
+        .filter_map(|at| {
             let base = match base {
-                Some(base) => of(base, round)?,
+                Some(base) => of(base, at)?,
                 None => 0.0,
             };
-            Some((of(ours, round)? - base) / (of(theirs, round)? - base))
+            Some((of(ours, at)? - base) / (of(theirs, at)? - base))
         })
         // Nothing was added, or less than nothing: no ratio of such rows means anything.
         .filter(|pair| pair.is_finite() && *pair > 0.0)
@@ -138,7 +141,7 @@ mod tests {
 
     fn row(round: usize, peer: &str, value: Option<f64>) -> Row {
         let (peer, measure) = (peer.to_owned(), "m".to_owned());
-        Row { round, peer, measure, unit: "1/s", value, error: None }
+        Row { round, turn: 0, peer, measure, unit: "1/s", value, error: None }
     }
 
     #[test]
@@ -157,6 +160,17 @@ mod tests {
         rows.retain(|row| row.value.is_none());
         assert!(ratio(&rows, "m", "a", "b").is_none());
         assert!(medians(&rows).is_empty());
+    }
+
+    #[test]
+    fn turns_of_a_round_are_pairs_of_their_own() {
+        let mut rows = Vec::new();
+        for (turn, ours) in [(0, 2.0), (1, 3.0), (2, 8.0)] {
+            rows.push(Row { turn, ..row(0, "a", Some(ours)) });
+            rows.push(Row { turn, ..row(0, "b", Some(1.0)) });
+        }
+        let found = ratio(&rows, "m", "a", "b").unwrap();
+        assert_eq!((found.pairs, found.median, found.high), (3, 3.0, 8.0));
     }
 
     #[test]

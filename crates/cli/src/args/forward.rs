@@ -20,10 +20,10 @@ At its start it dials each TARGET once, so that what is not allowed is told at
 once: a server that takes only one connection (nc -l) needs --no-check. It ends by
 itself when the wolf or the sandbox is gone for good.
 
-  wolfpack port-forward sandbox/box 8080:80 5432        two ports of a sandbox
+  wolfpack port-forward sandbox/box 8081:80 5432        two ports of a sandbox
 
   wolfpack port-forward wolf/ID wolf-api                the API of games-on-whales Wolf
-  wolfpack port-forward wolf/ID 8080:moonlight-web      http://127.0.0.1:8080
+  wolfpack port-forward wolf/ID 8081:moonlight-web      http://127.0.0.1:8081
   wolfpack port-forward wolf/ID ./wolf.sock:wolf-api    curl --unix-socket wolf.sock")]
 pub struct PortForwardArgs {
     /// wolf/ID or sandbox/ID; a display name will do for ID

@@ -95,14 +95,23 @@ impl Creation {
 }
 
 fn not_found(reference: &str, words: &str) -> Fault {
-    Fault::new(Reason::ImageNotFound, format!("the image {reference} is not there: {words}"))
-        .with("image", reference)
+    Fault::new(
+        Reason::ImageNotFound,
+        format!(
+            "the image {reference} is not there: {words}; one of your own comes by \
+             wolfpack image push"
+        ),
+    )
+    .with("image", reference)
 }
 
 fn pull_failed(reference: &str, words: &str) -> Fault {
     Fault::new(
         Reason::ImagePullFailed,
-        format!("the image {reference} could not be fetched: {words}"),
+        format!(
+            "the image {reference} could not be fetched: {words}; one of your own comes by \
+             wolfpack image push"
+        ),
     )
     .with("image", reference)
 }

@@ -24,7 +24,8 @@ pub(super) async fn run(api: &Api, arguments: &LinkArgs) -> Result<(), Failure> 
     if link.url.is_empty() {
         return Err(Failure::usage(
             "the server has no domain for sandboxes, so the link has no URL; the operator sets \
-             ingress_url of the sandbox-manager (-o json prints the token)",
+             ingress.domains of the gateway and ingress_url of the sandbox-manager; programs \
+             reach the port by path with an API key: /v1/sandboxes/ID/ports/PORT/",
         ));
     }
     output::line(&link.url)
