@@ -83,6 +83,7 @@ impl Tokens {
             project: ProjectId::from_name(&known.project)?,
             role: Role::Developer,
             platform_admin: false,
+            expires: None,
         };
         let api_key = known.api_key.clone();
         Ok(Self { key, verifier: TokenVerifier::default(), api_key, user })

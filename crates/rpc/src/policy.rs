@@ -239,6 +239,7 @@ mod tests {
             project: ProjectId::new(),
             role,
             platform_admin,
+            expires: None,
         }
     }
 

@@ -128,6 +128,7 @@ mod tests {
                 project: ProjectId::new(),
                 role,
                 platform_admin: false,
+                expires: None,
             },
             request_id: "r".into(),
             deadline: None,

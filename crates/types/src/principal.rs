@@ -33,6 +33,8 @@ pub enum Principal {
         role: Role,
         /// Whether the user manages the platform.
         platform_admin: bool,
+        /// When the key ends by itself; `None` for never.
+        expires: Option<SystemTime>,
     },
     /// One of our services, by its certificate: its name, such as `scheduler`.
     Service(String),

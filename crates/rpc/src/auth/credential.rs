@@ -131,6 +131,7 @@ mod tests {
                     project: ProjectId::new(),
                     role: Role::Viewer,
                     platform_admin: false,
+                    expires: None,
                 })
             } else {
                 Err(Fault::new(Reason::ApiKeyInvalid, "no"))

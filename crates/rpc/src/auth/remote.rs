@@ -5,7 +5,7 @@
 //! of revocations at once, as the registry pushes them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use moka::Expiry;
@@ -14,7 +14,7 @@ use wolfpack_proto::registry::v1::identity_service_client::IdentityServiceClient
 use wolfpack_proto::registry::v1::{
     IntrospectRequest, IntrospectResponse, Role as WireRole, WatchRevocationsRequest,
 };
-use wolfpack_runtime::{BoxError, Context};
+use wolfpack_runtime::{BoxError, Context, clock};
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
 
 use super::link::wrong_link;
@@ -135,8 +135,12 @@ impl Authority for RemoteAuthority {
             .await
             .map_err(|fault| (*fault).clone())?;
         match answer {
-            // The answer may be older than a revocation that has arrived since.
-            Answer::Good(Principal::User { key, .. }) if self.revocations.has_key(&key) => {
+            // The answer may be older than a revocation that has arrived since, and
+            // than the end of the key.
+            Answer::Good(Principal::User { key, expires, .. })
+                if self.revocations.has_key(&key)
+                    || expires.is_some_and(|end| clock::now() >= end) =>
+            {
                 Err(wrong_key())
             }
             Answer::Good(principal) => Ok(principal),
@@ -183,6 +187,7 @@ impl Authority for RemoteAuthority {
 }
 
 fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {
+    let expires = answer.expire_time.map(SystemTime::try_from).transpose();
     let role = match answer.role() {
         WireRole::Viewer => Role::Viewer,
         WireRole::Developer => Role::Developer,
@@ -195,6 +200,7 @@ fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {
         project: ProjectId::from_name(&answer.project).map_err(Fault::internal)?,
         role,
         platform_admin: answer.platform_admin,
+        expires: expires.map_err(Fault::internal)?,
     })
 }
 

@@ -51,7 +51,7 @@ struct Place {
 
 #[derive(Debug)]
 enum Credential {
-    Key(ApiKeyId),
+    Key(ApiKeyId, Option<Instant>),
     Sandbox(SandboxId),
     Link(SandboxId, Instant),
 }
@@ -67,9 +67,9 @@ impl Standings {
         open.next += 1;
         let number = open.next;
         let credential = match principal {
-            Principal::User { key, .. } => {
+            Principal::User { key, expires, .. } => {
                 open.keys.entry(key.clone()).or_default().insert(number, ended.clone());
-                Credential::Key(key.clone())
+                Credential::Key(key.clone(), expires.map(instant))
             }
             Principal::Sandbox { sandbox, execution, .. } => {
                 let waiting = Waiting { boot: Some(execution.clone()), ended: ended.clone() };
@@ -121,12 +121,16 @@ impl Standings {
 }
 
 impl Standing {
-    /// Resolves once the credential is revoked, or a link is over, to what its
-    /// caller is told. May be dropped at any time.
+    /// Resolves once the credential is revoked, or a key or a link is over, to what
+    /// its caller is told. May be dropped at any time.
     pub async fn revoked(&self) -> Fault {
         match &self.0.credential {
-            Credential::Key(_) => {
+            Credential::Key(_, None) => {
                 self.0.ended.cancelled().await;
+                wrong_key()
+            }
+            Credential::Key(_, Some(expires)) => {
+                let _ = tokio::time::timeout_at(*expires, self.0.ended.cancelled()).await;
                 wrong_key()
             }
             Credential::Sandbox(_) => {
@@ -150,7 +154,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.among.open.lock();
         match &self.credential {
-            Credential::Key(key) => {
+            Credential::Key(key, _) => {
                 if let Some(waiting) = open.keys.get_mut(key) {
                     waiting.remove(&self.number);
                     if waiting.is_empty() {
@@ -170,10 +174,10 @@ impl Drop for Place {
     }
 }
 
-/// A time on the clock of the runtime; one that has passed is now.
+/// A time on the clock of the runtime; one that has passed is now, and one that is
+/// years away a year from now: no stream lives that long.
 fn instant(time: SystemTime) -> Instant {
     let left = time.duration_since(SystemTime::now()).unwrap_or_default();
-    // No credential that ends by itself lives that long.
     Instant::now() + left.min(Duration::from_secs(365 * 24 * 3600))
 }
 
@@ -232,6 +236,27 @@ mod tests {
         assert_eq!(standings.len(), 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_key_ends_by_itself_where_it_has_an_end() {
+        let standings = Arc::new(Standings::default());
+        let hour = Duration::from_secs(3600);
+        let held = [Some(SystemTime::now() + hour), None].map(|expires| {
+            let principal = Principal::User {
+                user: UserId::new(),
+                key: ApiKeyId::new(),
+                project: ProjectId::new(),
+                role: Role::Viewer,
+                platform_admin: false,
+                expires,
+            };
+            standings.hold(&principal).unwrap()
+        });
+        tokio::time::advance(hour / 2).await;
+        assert_eq!(held.each_ref().map(reason), [None, None]);
+        tokio::time::advance(hour).await;
+        assert_eq!(held.each_ref().map(reason), [Some(Reason::ApiKeyInvalid), None]);
+    }
+
     #[test]
     fn a_revocation_ends_those_it_names_and_nothing_is_left_behind() {
         let standings = Arc::new(Standings::default());
@@ -241,6 +266,7 @@ mod tests {
             project: ProjectId::new(),
             role: Role::Viewer,
             platform_admin: false,
+            expires: None,
         };
         let (key, other) = (ApiKeyId::new(), ApiKeyId::new());
         let held: Vec<_> =

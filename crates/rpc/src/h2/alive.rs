@@ -43,15 +43,17 @@ pub(super) fn listening<T: AsyncRead>(
 }
 
 /// Ends once the peer is taken for dead: it was silent for the interval, was
-/// asked, and was silent for the timeout. Asks nobody who speaks.
+/// asked, and was silent for the timeout. Asks nobody who speaks. `looks` is called
+/// once an interval or so.
 pub(super) async fn dead(
     heard: Heard,
     ping: Option<PingPong>,
-    interval: Duration,
-    timeout: Duration,
+    (interval, timeout): (Duration, Duration),
+    looks: impl Fn(),
 ) {
     let Some(mut ping) = ping else { return std::future::pending().await };
     loop {
+        looks();
         let quiet = heard.last() + interval;
         if Instant::now() < quiet {
             sleep_until(quiet).await;

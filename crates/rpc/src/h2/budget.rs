@@ -3,11 +3,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// No stream gets less: below it a frame does not fit.
 const LEAST: u32 = 64 * 1024;
+/// How long windows stay small once they were made smaller: to change them is a frame and
+/// its answer on every connection, and who opens and closes a few in turn shall not
+/// cause that more often.
+const SMALL_FOR: Duration = Duration::from_secs(10);
 /// More in flight than any way needs.
 const MOST: u32 = 16 * 1024 * 1024;
 
@@ -21,8 +28,8 @@ const MOST: u32 = 16 * 1024 * 1024;
 ///
 /// It counts payload that is received. What is sent has a bound of its own for each
 /// stream; h2 keeps a few hundred bytes for each frame, which tells with frames of
-/// a few bytes; and an authenticated agent that sends on streams which are only
-/// parked, against the protocol, is bounded by their number alone.
+/// a few bytes; what an agent sends on streams that are only parked, against the
+/// protocol, is dropped as it comes.
 ///
 /// Clones are the same budget.
 #[derive(Debug, Clone)]
@@ -34,6 +41,8 @@ struct Shared {
     largest: AtomicU32,
     held: AtomicUsize,
     window: watch::Sender<u32>,
+    /// When it was last made smaller; used under the lock of `window`.
+    shrunk: Mutex<Option<Instant>>,
 }
 
 impl ByteBudget {
@@ -46,6 +55,7 @@ impl ByteBudget {
             largest: AtomicU32::new(largest),
             held: AtomicUsize::new(0),
             window: watch::Sender::new(largest),
+            shrunk: Mutex::default(),
         }))
     }
 
@@ -76,14 +86,21 @@ impl ByteBudget {
     }
 
     /// Moves the window to where it belongs; it grows again only well below the
-    /// step, or one connection more and less would change it each time.
-    fn settle(&self) {
+    /// step, or one connection more and less would change it each time, and not soon
+    /// after it was made smaller. To be called now and then, too: the last event may
+    /// have come too early.
+    pub(crate) fn settle(&self) {
         self.0.window.send_if_modified(|window| {
             // Read under the lock: the last one to come sees all.
             let held = self.held() as u64;
             let mut wanted = self.0.window_for(held);
             if wanted > *window {
-                wanted = self.0.window_for(held + held / 4).max(*window);
+                let soon = self.0.shrunk.lock().is_some_and(|at| at.elapsed() < SMALL_FOR);
+                let grown = self.0.window_for(held + held / 4).max(*window);
+                wanted = if soon { *window } else { grown };
+            }
+            if wanted < *window {
+                *self.0.shrunk.lock() = Some(Instant::now());
             }
             std::mem::replace(window, wanted) != wanted
         });
@@ -143,21 +160,41 @@ mod tests {
 
     const MIB: u32 = 1024 * 1024;
 
-    #[test]
-    fn a_few_have_all_and_thousands_have_the_least() {
+    #[tokio::test(start_paused = true)]
+    async fn a_few_have_all_and_thousands_have_the_least() {
         let budget = ByteBudget::new(512 * u64::from(MIB), MIB);
         let mut held: Vec<_> = (0..170).map(|_| budget.hold()).collect();
         assert_eq!(budget.window(), MIB);
         held.extend((0..4000).map(|_| budget.hold()));
         assert_eq!(budget.window(), LEAST);
         held.clear();
+        tokio::time::advance(SMALL_FOR).await;
+        budget.settle();
         assert_eq!((budget.window(), budget.held()), (MIB, 0));
         budget.set_largest(64 * MIB);
         assert_eq!(budget.window(), 16 * MIB);
     }
 
-    #[test]
-    fn one_more_and_one_less_changes_it_once() {
+    #[tokio::test(start_paused = true)]
+    async fn many_more_and_many_less_change_it_once_in_a_while() {
+        let budget = ByteBudget::new(30 * u64::from(MIB), MIB);
+        let mut changes = budget.0.window.subscribe();
+        let mut count = 0;
+        for _ in 0..100 {
+            let held: Vec<_> = (0..1000).map(|_| budget.hold()).collect();
+            count += u32::from(changes.has_changed().unwrap());
+            changes.mark_unchanged();
+            drop(held);
+            count += u32::from(changes.has_changed().unwrap());
+            changes.mark_unchanged();
+            tokio::time::advance(SMALL_FOR / 50).await;
+        }
+        // 20 s: smaller, larger after 10 s, and smaller again.
+        assert!((2..=5).contains(&count), "{count}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_and_one_less_changes_it_once() {
         let budget = ByteBudget::new(30 * u64::from(MIB), MIB);
         let held: Vec<_> = (0..10).map(|_| budget.hold()).collect();
         let mut changes = budget.0.window.subscribe();
@@ -169,6 +206,9 @@ mod tests {
         drop(budget.hold());
         assert!(!changes.has_changed().unwrap());
         drop(held);
+        assert_eq!(budget.window(), MIB / 2, "not so soon");
+        tokio::time::advance(SMALL_FOR).await;
+        drop(budget.hold());
         assert_eq!(budget.window(), MIB);
     }
 

@@ -13,7 +13,8 @@ use super::{ByteBudget, Settings};
 /// one that counts only when it has acknowledged that, which it may put off.
 const HEARS: Duration = Duration::from_secs(5);
 
-/// How long a peer may take to acknowledge other windows. They count from then on
+/// How long a peer may take to acknowledge other windows, up to twice that where
+/// they change meanwhile. They count from then on
 /// only, so one that never does would send ahead as far as ever.
 const ACKNOWLEDGES: Duration = Duration::from_secs(60);
 
@@ -66,12 +67,12 @@ impl Chores {
         window: u32,
     ) -> Self {
         let rare = Rarely::new();
-        let (interval, timeout) = (settings.keepalive, settings.keepalive_timeout);
+        let times = (settings.keepalive, settings.keepalive_timeout);
+        let (budget, of) = (budget.clone(), budget.clone());
         rare.add(async move {
-            dead(heard, ping, interval, timeout).await;
+            dead(heard, ping, times, || of.settle()).await;
             Chore::Dead
         });
-        let budget = budget.clone();
         let chores = Self { rare, budget, due: None, told: (window, 0), timed: false, late: false };
         chores.follow(window);
         chores
@@ -109,8 +110,11 @@ impl Chores {
                     self.due = Some(window);
                     self.follow(window);
                 }
-                // Of one before the last: that was acknowledged, or there were none since.
-                Chore::Late(of) if of != self.told.1 => {}
+                // Of one before the last: that was acknowledged, as another could be told.
+                Chore::Late(of) if of != self.told.1 => {
+                    self.timed = false;
+                    self.give_time();
+                }
                 Chore::Late(_) => (self.timed, self.late) = (false, true),
             }
         }
@@ -143,12 +147,13 @@ impl Chores {
         }
         if self.due.take().is_some() {
             self.told = (window, self.told.1 + 1);
-            self.timed = false;
             self.give_time();
         }
         Ok(true)
     }
 
+    /// One timer, however often there is something to acknowledge: one that finds
+    /// another change than it was set for begins anew.
     fn give_time(&mut self) {
         if !std::mem::replace(&mut self.timed, true) {
             let count = self.told.1;

@@ -46,6 +46,7 @@ impl Authority for Revocable {
             project: ProjectId::new(),
             role: Role::Developer,
             platform_admin: false,
+            expires: None,
         })
     }
 

@@ -203,6 +203,7 @@ impl Authority for Keys {
             project: ProjectId::new(),
             role,
             platform_admin: false,
+            expires: None,
         })
     }
 

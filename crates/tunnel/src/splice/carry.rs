@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame};
 use parking_lot::Mutex;
 use prost::Message as _;
@@ -28,7 +29,7 @@ use crate::grpc::{fault_trailers, ok_trailers};
 use crate::life::LifeMark;
 use crate::protocol::{DataMode, encode};
 use crate::reasons;
-use crate::stream::{Incoming, Item, Late, SocketReader, late_message, reset};
+use crate::stream::{Incoming, IncomingError, Item, Late, SocketReader, late_message, reset};
 
 /// The work of a parked stream.
 enum Work {
@@ -43,6 +44,8 @@ pub(super) struct Slot {
     /// The first of them was taken, to be sent.
     said: bool,
     work: Option<Work>,
+    /// What the agent sends, while there is no work. It must be nothing.
+    resting: Option<Incoming>,
     waker: Option<Waker>,
     gone: bool,
 }
@@ -62,6 +65,13 @@ impl Slot {
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Ends the stream, and lets go of what its agent may send.
+    fn end(slot: &Mutex<Self>, fault: Option<Fault>) {
+        let resting = slot.lock().resting.take();
+        drop(resting);
+        Self::set(slot, Work::End(fault));
     }
 
     fn send(slot: &Mutex<Self>, frame: Bytes) {
@@ -108,8 +118,16 @@ impl Body for CarryBody {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             let Some(work) = slot.work.take() else {
-                slot.waker = Some(cx.waker().clone());
-                return Poll::Pending;
+                let said = slot.resting.as_mut().map(|incoming| incoming.poll_next(cx));
+                let Some(Poll::Ready(said)) = said else {
+                    slot.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                };
+                let resting = slot.resting.take();
+                drop(slot);
+                drop(resting);
+                this.done = true;
+                return Poll::Ready(Some(Ok(Frame::trailers(spoke_too_early(&said)))));
             };
             drop(slot);
             match work {
@@ -132,10 +150,24 @@ impl Drop for CarryBody {
     fn drop(&mut self) {
         let mut slot = self.slot.lock();
         slot.gone = true;
-        let work = slot.work.take();
+        let (work, resting) = (slot.work.take(), slot.resting.take());
         drop(slot);
         // Not under the lock: the end of a relay is told to the other one.
-        drop(work);
+        drop((work, resting));
+    }
+}
+
+/// How a stream ends whose agent did not keep still before it had a connection.
+fn spoke_too_early(said: &Result<Item, IncomingError>) -> HeaderMap {
+    match said {
+        // It left, or is gone.
+        Ok(Item::End(_)) | Err(IncomingError::Broken(_)) => ok_trailers(),
+        Ok(Item::Data(_) | Item::Message(_)) | Err(IncomingError::Frames(_)) => {
+            fault_trailers(Fault::new(
+                Reason::RequestInvalid,
+                "nothing may be sent on a parked stream before it is opened; open another one",
+            ))
+        }
     }
 }
 
@@ -230,6 +262,23 @@ impl CarryStream {
         Self { slot: Some(slot), incoming: Some(incoming), cut, opened: false, since }
     }
 
+    /// Rests until it is opened. The bytes of an agent that sends meanwhile would be read by
+    /// nobody and are in nobody's budget: they end the stream, as its agent's leaving does.
+    pub fn rest(&mut self) {
+        let (Some(slot), Some(incoming)) = (&self.slot, self.incoming.take()) else { return };
+        let mut locked = slot.lock();
+        if locked.gone {
+            return;
+        }
+        locked.resting = Some(incoming);
+        let waker = locked.waker.take();
+        drop(locked);
+        // Whoever sends the response listens from now on.
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     /// Counts later bytes of the stream as life of its agent.
     pub fn set_life(&mut self, life: LifeMark) {
         if let Some(incoming) = &mut self.incoming {
@@ -244,12 +293,18 @@ impl CarryStream {
     }
 
     /// Gives the stream its work. Dropping the stream from now on tells the agent
-    /// that the caller went away. `None` for a stream that was used before.
+    /// that the caller went away. `None` for a stream that was used before, or whose
+    /// agent took it away.
     pub fn open(&mut self, open: Open) -> Option<Opening> {
         let frame = CarryResponse { frame: Some(carry_response::Frame::Open(open)) };
         self.opened = true;
         let slot = self.slot.as_ref()?;
-        slot.lock().said = false;
+        let mut locked = slot.lock();
+        if self.incoming.is_none() {
+            self.incoming = Some(locked.resting.take()?);
+        }
+        locked.said = false;
+        drop(locked);
         Slot::send(slot, encode::message(&frame));
         Some(Opening(slot.clone()))
     }
@@ -338,7 +393,7 @@ impl CarryStream {
     /// Ends the stream with a fault instead of a plain retirement.
     pub fn end(mut self, fault: Fault) {
         if let Some(slot) = self.slot.take() {
-            Slot::set(&slot, Work::End(Some(fault)));
+            Slot::end(&slot, Some(fault));
         }
     }
 }
@@ -347,7 +402,7 @@ impl Drop for CarryStream {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             let fault = self.opened.then(|| Fault::new(Reason::Cancelled, "the caller went away"));
-            Slot::set(&slot, Work::End(fault));
+            Slot::end(&slot, fault);
         }
     }
 }

@@ -298,11 +298,13 @@ impl Body for RelayBody {
         if this.state == State::Done {
             return Poll::Ready(None);
         }
-        if let Some(fault) = this.link.watch(this.direction, cx) {
-            return Poll::Ready(this.end(Err(fault)));
-        }
+        // Also where it is over by now: the agent has reached the target, which may have
+        // the first bytes, and whoever is told nothing of that would say them again.
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        if let Some(fault) = this.link.watch(this.direction, cx) {
+            return Poll::Ready(this.end(Err(fault)));
         }
         if std::mem::take(&mut this.pause) {
             cx.waker().wake_by_ref();

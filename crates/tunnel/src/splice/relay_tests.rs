@@ -142,6 +142,19 @@ fn closed() -> h2::Error {
 }
 
 #[test]
+fn that_the_target_was_reached_is_told_before_why_it_is_over() {
+    let (_caller, from_caller) = mpsc::channel(8);
+    let link = Link::new(Arc::<Totals>::default(), |_| {});
+    let incoming = Incoming::new(tonic::body::Body::new(Sent(from_caller)), DataMode::Raw);
+    let opened = Bytes::from_static(b"opened");
+    let down = RelayBody::new(link.clone(), Direction::Down, incoming, Some(opened.clone()));
+    link.abort(Fault::new(Reason::BrokerDraining, "the broker leaves"));
+    let mut down = Some(down);
+    assert_eq!(poll(&mut down), Got::Frame(opened));
+    assert_eq!(poll(&mut down), Got::End(Some(Reason::BrokerDraining)));
+}
+
+#[test]
 fn it_ends_well_only_after_both_fins_and_the_agents_end_in_whatever_order() {
     // The caller's fin, then the agent's end.
     let mut spliced = Spliced::with_the_agents_fin();

@@ -29,8 +29,12 @@ impl std::fmt::Display for Denied {
 /// Metadata services outside of the link-local ranges: Alibaba, Azure.
 const METADATA_V4: [Ipv4Addr; 2] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-/// The same of Amazon.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// The same of Amazon, Google and Oracle.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+];
 
 /// Why an address is not dialed; `None` for one that may be. An IPv4 address
 /// inside an IPv6 one is judged as what it is.
@@ -66,7 +70,7 @@ fn denied_v6(address: Ipv6Addr) -> Option<Denied> {
         Some(Denied::Loopback)
     } else if address.is_unicast_link_local() {
         Some(Denied::LinkLocal)
-    } else if address == METADATA_V6 {
+    } else if METADATA_V6.contains(&address) {
         Some(Denied::Metadata)
     } else if address.is_unspecified() || address.is_multicast() {
         Some(Denied::NoHost)
@@ -125,6 +129,8 @@ mod tests {
             ("100.100.100.200", Denied::Metadata),
             ("168.63.129.16", Denied::Metadata),
             ("fd00:ec2::254", Denied::Metadata),
+            ("fd20:ce::254", Denied::Metadata),
+            ("fd00:c1::a9fe:a9fe", Denied::Metadata),
             ("::ffff:168.63.129.16", Denied::Metadata),
             ("0.0.0.0", Denied::NoHost),
             ("0.1.2.3", Denied::NoHost),

@@ -14,13 +14,38 @@ use wolfpack_types::SandboxId;
 use super::body::Outgoing;
 
 /// What sends requests on one connection.
-pub(super) type Sender = SendRequest<Outgoing>;
+pub(super) struct Sender {
+    requests: SendRequest<Outgoing>,
+    opened: Instant,
+}
+
+impl Sender {
+    /// Of a connection that was just opened.
+    pub(super) fn new(requests: SendRequest<Outgoing>) -> Self {
+        Self { requests, opened: Instant::now() }
+    }
+
+    /// To send one on it.
+    pub(super) fn requests(&mut self) -> &mut SendRequest<Outgoing> {
+        &mut self.requests
+    }
+
+    /// Whether it may serve no more requests: it is closed, or its caller was let
+    /// in too long ago.
+    fn is_over(&self) -> bool {
+        self.requests.is_closed() || self.opened.elapsed() >= LET_IN
+    }
+}
 
 /// How many may wait under one key: the connections of one busy client.
 const PER_KEY: usize = 128;
 /// How long one waits that has served nothing yet. A server that takes one
 /// connection at a time serves nobody else meanwhile.
 const UNUSED: Duration = Duration::from_secs(2);
+/// How long a connection serves requests that begin: who may dial is decided when it
+/// is opened, and a caller that keeps it busy is asked for again after this. Its end by
+/// revocation does not wait for it.
+const LET_IN: Duration = Duration::from_secs(60);
 /// How often those that waited too long, or that the target closed, are let go.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -57,7 +82,7 @@ struct Parked {
 impl Parked {
     fn fresh(&self, life: Duration) -> bool {
         let life = if self.used { life } else { life.min(UNUSED) };
-        !self.sender.is_closed() && self.since.elapsed() < life
+        !self.sender.is_over() && self.since.elapsed() < life
     }
 }
 
@@ -72,7 +97,8 @@ impl Pool {
         let mut idle = self.idle.lock();
         let parked = idle.by_key.get_mut(key)?;
         // One may still be about to end its last request.
-        let ready = parked.iter().rposition(|one| one.sender.is_ready() && one.fresh(self.life));
+        let ready =
+            parked.iter().rposition(|one| one.sender.requests.is_ready() && one.fresh(self.life));
         let taken = ready.map(|at| parked.swap_remove(at).sender);
         if parked.is_empty() {
             idle.by_key.remove(key);
@@ -89,7 +115,7 @@ impl Pool {
 
     /// Keeps a connection for a while; `used` when it has served a request.
     pub(super) fn give(&self, key: Arc<Key>, sender: Sender, used: bool) {
-        if sender.is_closed() {
+        if sender.is_over() {
             return;
         }
         let mut idle = self.idle.lock();

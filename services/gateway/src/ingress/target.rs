@@ -50,7 +50,7 @@ impl<D: Dial> Inner<D> {
         if may_reuse && let Some(mut sender) = self.pool.take(&way.key) {
             self.metrics.reused();
             let again = repeatable(&request);
-            let answer = sender.try_send_request(request);
+            let answer = sender.requests().try_send_request(request);
             match self.in_time(answer, upload.as_deref()).await? {
                 Ok(response) => return Ok((response, sender)),
                 Err(mut failed) => match (failed.take_message(), again) {
@@ -61,7 +61,7 @@ impl<D: Dial> Inner<D> {
             }
         }
         let mut sender = self.connect(way).await?;
-        let answer = sender.send_request(request);
+        let answer = sender.requests().send_request(request);
         match self.in_time(answer, upload.as_deref()).await? {
             Ok(response) => Ok((response, sender)),
             Err(error) => Err(broken(error, way.key.port)),
@@ -131,7 +131,7 @@ impl<D: Dial> Inner<D> {
                 tracing::debug!(%error, "a connection to a target ended");
             }
         });
-        Ok(sender)
+        Ok(Sender::new(sender))
     }
 }
 

@@ -99,6 +99,7 @@ impl Authority for Keys {
             project: ProjectId::new(),
             role: Role::Viewer,
             platform_admin: false,
+            expires: None,
         })
     }
     async fn sandbox_token(&self, _: &str) -> Result<Principal, Fault> {

@@ -222,6 +222,7 @@ mod tests {
             project: mine.clone(),
             role: Role::Admin,
             platform_admin: true,
+            expires: None,
         };
         assert!(sees_wolf(&user, &wolf, None));
         assert!(sees_wolf(&user, &wolf, Some(&mine)));

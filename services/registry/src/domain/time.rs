@@ -51,6 +51,13 @@ impl From<SystemTime> for Micros {
     }
 }
 
+impl From<Micros> for SystemTime {
+    fn from(time: Micros) -> Self {
+        let span = Duration::from_micros(time.0.unsigned_abs());
+        if time.0 < 0 { UNIX_EPOCH - span } else { UNIX_EPOCH + span }
+    }
+}
+
 impl From<chrono::DateTime<chrono::Utc>> for Micros {
     fn from(time: chrono::DateTime<chrono::Utc>) -> Self {
         Self(time.timestamp_micros())

@@ -72,7 +72,8 @@ impl Registry {
         message: IntrospectRequest,
     ) -> Result<IntrospectResponse, Fault> {
         let known = self.authority.known_key(&message.key).await?;
-        let Principal::User { user, key, project, role, platform_admin } = known.principal else {
+        let Principal::User { user, key, project, role, platform_admin, .. } = known.principal
+        else {
             return Err(invalid_key());
         };
         Ok(IntrospectResponse {

@@ -137,6 +137,7 @@ impl Database {
             project: ProjectId::parse(&row.project).map_err(Fault::from)?,
             role,
             platform_admin: key_is_platform_admin(platform_admin, limit),
+            expires: row.expire_time.map(|end| Micros(end).into()),
         };
         Ok(KnownKey { principal, expire_time: row.expire_time.map(Micros) })
     }

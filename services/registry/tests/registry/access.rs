@@ -33,6 +33,7 @@ async fn every_rpc_refuses_whoever_it_is_not_for() {
             project: member.project.clone(),
             role: wolfpack_types::Role::Viewer,
             platform_admin: false,
+            expires: None,
         };
         let callers = [
             (fleet.nobody(), Principal::Anonymous),

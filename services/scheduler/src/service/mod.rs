@@ -127,6 +127,7 @@ mod tests {
             project: project.clone(),
             role: Role::Admin,
             platform_admin: true,
+            expires: None,
         };
         assert_eq!(tenant(&caller(user)).unwrap(), Tenant::Project(project));
         let service = Principal::Service("sandbox-manager".into());

@@ -19,10 +19,15 @@ const ATTEMPTS: usize = 8;
 /// A pause after a stream died, so that a broken agent is not hammered.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Says by whose the endpoint is now whether a dial is allowed.
+pub(crate) type Allowed<'a> = dyn Fn() -> Result<(), Fault> + Send + Sync + 'a;
+
 /// One dial.
 pub(crate) struct Dialing<'a> {
     pub(crate) broker: &'a Broker,
     pub(crate) endpoint: Endpoint,
+    /// Whether it may be dialed still, which is asked once its agent is there.
+    pub(crate) allowed: &'a Allowed<'a>,
     pub(crate) target: Target,
     pub(crate) deadline: Instant,
     pub(crate) caller: String,
@@ -64,6 +69,8 @@ impl Dialing<'_> {
                 session = self.broker.wait_for(&self.endpoint, self.deadline) => session?,
                 fault = head.broken() => return Err(fault),
             };
+            // It may have waited for minutes.
+            (self.allowed)()?;
             if !session.offers(&self.target) {
                 return Err(not_offered(&self.endpoint, &self.target));
             }

@@ -7,6 +7,6 @@ mod head;
 mod spliced;
 
 pub(crate) use counting::Counting;
-pub(crate) use dialing::{Dialing, Opened};
+pub(crate) use dialing::{Allowed, Dialing, Opened};
 pub(crate) use head::Head;
 pub(crate) use spliced::{link, park};

@@ -175,6 +175,7 @@ mod tests {
             project: project.clone(),
             role,
             platform_admin,
+            expires: None,
         }
     }
 

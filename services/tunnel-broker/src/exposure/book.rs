@@ -23,6 +23,14 @@ use crate::domain::target::not_offered;
 use crate::metrics::Metrics;
 use crate::state::Broker;
 
+/// What came of asking for an exposure.
+pub enum Created {
+    /// It was made for this.
+    Now(Arc<Exposure>),
+    /// The same request had made it.
+    Before(Arc<Exposure>),
+}
+
 /// A port of the broker, its bounds and its counts.
 pub struct Exposure {
     /// What it leads to.
@@ -174,11 +182,11 @@ impl Exposures {
         rules: &ExposureRules,
         ports: impl Iterator<Item = u16>,
         spec: &ExposureSpec,
-    ) -> Result<Arc<Exposure>, Fault> {
+    ) -> Result<Created, Fault> {
         // Looked at and taken in by one at a time.
         let _one = self.creating.lock();
         if let Some(before) = self.asked_before(spec)? {
-            return Ok(before);
+            return Ok(Created::Before(before));
         }
         // One that is away may offer it when it comes.
         if let Some(session) = self.broker.find(&spec.endpoint)
@@ -192,7 +200,7 @@ impl Exposures {
             let mut spec = spec.clone();
             spec.listen.set_port(port);
             match self.open(spec) {
-                Ok(exposure) => return Ok(exposure),
+                Ok(exposure) => return Ok(Created::Now(exposure)),
                 Err(error) => last = Some(error),
             }
         }

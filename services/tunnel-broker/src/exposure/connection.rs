@@ -14,6 +14,7 @@ use wolfpack_types::{Fault, Reason};
 use super::audit::Visitor;
 use super::book::{Exposure, Exposures};
 use crate::connect::{Counting, Dialing, Head, Opened, link, park};
+use crate::domain::access::not_found;
 use crate::state::Counted;
 
 /// A place among the connections of an exposure; given back when it is dropped.
@@ -114,9 +115,14 @@ async fn dial(
     let broker = &book.broker;
     broker.not_draining()?;
     let counted = broker.count()?;
+    let allowed = || match book.owner_stays(exposure) {
+        true => Ok(()),
+        false => Err(not_found(&exposure.spec.endpoint)),
+    };
     let dialing = Dialing {
         broker,
         endpoint: exposure.spec.endpoint.clone(),
+        allowed: &allowed,
         target: exposure.spec.target.clone(),
         deadline: Instant::now() + broker.limits.dial_timeout,
         caller: exposure.spec.id.name(),

@@ -8,7 +8,7 @@ mod connection;
 mod failure;
 mod listener;
 
-pub use book::{Exposure, Exposures};
+pub use book::{Created, Exposure, Exposures};
 pub use failure::Failure;
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use wolfpack_proto::tunnel::v1::attach_response::Message;
 use wolfpack_proto::tunnel::v1::{
     AttachRequest, AttachResponse, Ping, Pong, Welcome, attach_request,
 };
-use wolfpack_rpc::{Caller, to_status};
+use wolfpack_rpc::{Caller, StreamCut, to_status};
 use wolfpack_runtime::{Supervisor, clock};
 use wolfpack_tunnel::protocol::{Heartbeat, Life};
 use wolfpack_types::{Fault, Principal, Reason};
@@ -38,6 +38,10 @@ use crate::state::{Broker, CONTROL_QUEUE, Session, SessionSpec};
 
 /// The largest control message of an agent: a `Hello` with all its offers.
 const MAX_MESSAGE: usize = 256 * 1024;
+
+/// How long an agent may take to hear why its session is over: one that lets nothing be
+/// sent would keep the stream for as long as its connection.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Attach as a method.
 pub struct AttachMethod {
@@ -88,9 +92,15 @@ impl AttachMethod {
         let (broker, watched) = (self.broker.clone(), session.clone());
         // Boxed, or the task holds it as it came and as it is read.
         let inbound = Box::new(inbound);
+        let (cut, stop) = (StreamCut::current(), self.supervisor.token());
         self.supervisor.spawn("tunnel_session", async move {
             let fault = read(&watched, inbound, broker.limits.heartbeat).await;
             broker.detach(&watched, &fault);
+            drop(watched);
+            let _ = tokio::time::timeout(FAREWELL, stop.cancelled()).await;
+            if let Some(cut) = cut {
+                cut.cut();
+            }
         });
         Ok(ControlStream {
             queue,

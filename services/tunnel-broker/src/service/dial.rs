@@ -16,7 +16,7 @@ use wolfpack_types::{Endpoint, Fault, Reason, Target};
 
 use super::raw::Method;
 use crate::audit::Audited;
-use crate::connect::{Counting, Dialing, Head, Opened, link, park};
+use crate::connect::{Allowed, Counting, Dialing, Head, Opened, link, park};
 use crate::domain::access::may_dial;
 use crate::domain::target;
 use crate::metrics::Metrics;
@@ -50,11 +50,13 @@ impl DialMethod {
         let endpoint = Endpoint::parse(&open.endpoint)?;
         let audited = Audited::of(&caller.principal, &endpoint, &target);
         let allowed =
-            may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target);
-        if let (Err(fault), Some(audited)) = (&allowed, &audited) {
-            audited.refused(fault);
+            || may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target);
+        if let Err(fault) = allowed() {
+            if let Some(audited) = &audited {
+                audited.refused(&fault);
+            }
+            return Err(fault);
         }
-        allowed?;
         let span = tracing::info_span!(
             "broker.dial",
             otel.kind = "internal",
@@ -65,20 +67,21 @@ impl DialMethod {
             via = tracing::field::Empty,
         );
         let mut head = Head::given(&open.early_data);
-        let dialing = self.dialing(caller, &open, endpoint, target);
+        let dialing = self.dialing(caller, &open, (endpoint.clone(), target.clone()), &allowed);
         self.splice(dialing, &mut head, audited, stream).instrument(span).await
     }
 
-    fn dialing(
-        &self,
+    fn dialing<'a>(
+        &'a self,
         caller: &Caller,
         open: &DialOpen,
-        endpoint: Endpoint,
-        target: Target,
-    ) -> Dialing<'_> {
+        (endpoint, target): (Endpoint, Target),
+        allowed: &'a Allowed<'a>,
+    ) -> Dialing<'a> {
         Dialing {
             broker: &self.broker,
             endpoint,
+            allowed,
             target,
             deadline: tokio::time::Instant::now() + self.time_for(caller, open),
             caller: caller.principal.to_string(),

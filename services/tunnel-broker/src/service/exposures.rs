@@ -18,7 +18,7 @@ use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, page};
 use crate::domain::access::{Owner, may_dial, not_found};
 use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec, Origin, may_see};
 use crate::domain::target;
-use crate::exposure::{Exposure, Exposures, Failure};
+use crate::exposure::{Created, Exposure, Exposures, Failure};
 use crate::state::Broker;
 
 /// How long one lives that does not say.
@@ -90,7 +90,11 @@ impl ExposureRpcs {
                 request_id: request.request_id,
             }),
         };
-        let exposure = self.exposures.create(rules, ports, &spec)?;
+        let exposure = match self.exposures.create(rules, ports, &spec)? {
+            Created::Now(exposure) => exposure,
+            // It is followed and written down: it ends with the key that made it.
+            Created::Before(exposure) => return Ok(exposure),
+        };
         self.follow(caller, &exposure);
         tracing::info!(
             audit = "tunnel.exposed",

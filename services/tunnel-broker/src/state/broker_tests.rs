@@ -100,6 +100,7 @@ fn pages_and_watches_show_only_what_the_caller_may_see() {
         project: mine.clone(),
         role: wolfpack_types::Role::Viewer,
         platform_admin: false,
+        expires: None,
     };
     let see = |owner: &Owner| crate::domain::access::may_see(&user, owner);
     let first = broker.list(None, 1, see);

@@ -234,7 +234,8 @@ impl Session {
     /// # Errors
     /// `DIALS_LIMITED` when far too many are parked, or the fault of a session
     /// that is over.
-    pub fn park(&self, stream: CarryStream) -> Result<(), Fault> {
+    pub fn park(&self, mut stream: CarryStream) -> Result<(), Fault> {
+        stream.rest();
         let mut parking = self.parking.lock();
         if let Some(fault) = self.fault() {
             return Err(fault);

@@ -12,6 +12,7 @@ use tonic::Streaming;
 use wolfpack_proto::tunnel::v1::{
     CarryRequest, CarryResponse, Fin, Open, Opened, Park, carry_request, carry_response,
 };
+use wolfpack_rpc::from_status;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureSpec};
 use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, WolfId};
 
@@ -186,7 +187,7 @@ async fn a_stream_that_did_not_end_well_is_not_used_again() {
     while matches!(stream.next().await, Ok(Some(_))) {}
     fleet.counts([Some(1), Some(0), Some(0), Some(0)]).await;
 
-    // What it says while it is parked does not reach the next caller.
+    // What it says while it is parked ends it, and reaches nobody.
     let mut stream = Stream::open(&mut hand).await;
     fleet.counts([Some(1), Some(1), None, None]).await;
     let first = async { echoes(fleet.dial(&endpoint).await.unwrap(), 1).await };
@@ -196,10 +197,15 @@ async fn a_stream_that_did_not_end_well_is_not_used_again() {
         stream.send(carry_request::Frame::Data(Bytes::from_static(b"stray"))).await;
     };
     tokio::join!(first, agent);
-    fleet.counts([Some(1), Some(1), Some(0), None]).await;
-    let fault = fleet.dial(&endpoint).await.expect_err("nothing is passed on");
-    assert_eq!(fault.reason, Reason::ConnectionReset);
     fleet.counts([Some(1), Some(0), Some(0), Some(0)]).await;
+    let told = loop {
+        match stream.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("an end without a word"),
+            Err(status) => break from_status(&status).reason,
+        }
+    };
+    assert_eq!(told, Reason::RequestInvalid);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

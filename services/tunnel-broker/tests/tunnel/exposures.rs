@@ -255,6 +255,12 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     let made = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
     let again = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
     assert_eq!(made.name, again.name, "the same request");
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..200 {
+        mine.create_exposure(request.clone()).await.unwrap();
+    }
+    eventually(|| tasks() < before + 50, || "nothing is left of asking again".to_owned()).await;
     let reused = wire::CreateExposureRequest { target: "moonlight-web".into(), ..request };
     let fault = from_status(&mine.create_exposure(reused).await.unwrap_err());
     assert_eq!(fault.reason, Reason::RequestIdReused);
@@ -404,4 +410,14 @@ async fn one_ends_with_the_key_that_made_it() {
     assert_eq!(fleet.running.exposures.len(), 1);
     fleet.running.standings.end_key(&ApiKeyId::parse("key").unwrap());
     eventually(|| fleet.running.exposures.is_empty(), || "its key is revoked".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_ends_with_the_time_of_the_key_that_made_it() {
+    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+    let (project, wolf) = (ProjectId::new(), WolfId::new());
+    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+    client(&fleet, &project, ".brief").create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap();
+    assert_eq!(fleet.running.exposures.len(), 1);
+    eventually(|| fleet.running.exposures.is_empty(), || "its key is over".to_owned()).await;
 }

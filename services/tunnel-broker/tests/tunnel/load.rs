@@ -85,11 +85,12 @@ async fn one_or_two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
             took.push(request(&dialer, &endpoint).await);
         }
         took.sort_unstable();
-        let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+        let of = |nth: usize| took[(took.len() - 1) * nth / 100];
+        let (median, most, worst) = (of(50), of(90), of(100));
         assert!(
-            median < Duration::from_millis(50) && worst < Duration::from_secs(2),
-            "beside {count} who read nothing a healthy request took {median:?}, and {worst:?} at \
-             the worst"
+            most < Duration::from_millis(50) && worst < Duration::from_secs(2),
+            "beside {count} who read nothing nine of ten healthy requests took {most:?} at most, \
+             half of them {median:?}, and one {worst:?}"
         );
     }
     // And the stalled ones go on as soon as they are read.

@@ -4,11 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use wolfpack_proto::tunnel::v1::{AttachRequest, Hello, attach_request};
+use wolfpack_tunnel::grpc::ATTACH_PATH;
+use wolfpack_tunnel::protocol::encode;
 use wolfpack_tunnel::{AgentTunnel, TunnelStream};
-use wolfpack_types::{Endpoint, Fault, Reason, WolfId};
+use wolfpack_types::{Endpoint, Fault, ProjectId, Reason, SandboxId, WolfId};
 
 use crate::support::{Fleet, SOON, Tcp, attached, eventually, talker};
 
@@ -140,4 +145,42 @@ async fn a_session_that_ends_takes_full_connections_from_its_agent() {
     assert_eq!(fault.reason, Reason::TunnelLost);
     drop(stream);
     fleet.counts([None, None, Some(0), Some(0)]).await;
+}
+
+/// It lets the broker send nothing, so it hears of no end: its stream is cut all the same,
+/// or streams of sessions that are over would add up on its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stream_of_an_agent_without_room_ends_with_its_session() {
+    let fleet = Fleet::start().await;
+    let broker = fleet.run_plain().await;
+    let socket = TcpStream::connect(broker.addresses.agents).await.unwrap();
+    let (sender, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let (sandbox, project) = (SandboxId::new(), ProjectId::new());
+    let hello = Hello {
+        endpoint: Endpoint::Sandbox(sandbox.clone()).to_string(),
+        instance_id: uuid::Uuid::now_v7().to_string(),
+        agent_version: "test".to_owned(),
+        max_connections: 1,
+        ..Hello::default()
+    };
+    let hello = AttachRequest { message: Some(attach_request::Message::Hello(hello)) };
+    let request = Request::post(format!("http://broker{ATTACH_PATH}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer sandbox.{sandbox}.{project}"))
+        .body(())
+        .unwrap();
+    let mut sender = sender.ready().await.unwrap();
+    let (response, mut body) = sender.send_request(request, false).unwrap();
+    body.send_data(encode::message(&hello), false).unwrap();
+    let mut response = response.await.unwrap().into_body();
+    eventually(|| broker.broker.counts()[0] == 1, || "it attaches".to_owned()).await;
+    // It leaves, and cannot be told goodbye.
+    body.send_data(Bytes::new(), true).unwrap();
+    let end = tokio::time::timeout(SOON, response.data()).await.expect("its stream ends");
+    assert!(end.is_none_or(|end| end.is_err()));
+    assert_eq!(broker.broker.counts()[0], 0);
+    connection.abort();
 }

@@ -7,7 +7,7 @@ mod targets;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ pub(crate) use targets::{Tcp, checksum, echo, pattern, silent, sink_then_send, s
 /// Long enough for anything that works.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Bearers that say who they are: `wp_{project}`, with `.admin` or `.platform`
+/// Bearers that say who they are: `wp_{project}`, with `.admin`, `.brief` or `.platform`
 /// behind for those with more to say, and `sandbox.{id}.{project}`.
 #[derive(Default)]
 pub(crate) struct Bearers(pub(crate) Arc<Standings>);
@@ -48,6 +48,8 @@ impl Authority for Bearers {
                 project,
                 role: if rank.is_empty() { Role::Developer } else { Role::Admin },
                 platform_admin: rank == "platform",
+                // One that is over in a moment.
+                expires: (rank == "brief").then(|| SystemTime::now() + Duration::from_secs(2)),
             })
             .ok_or_else(|| Fault::new(Reason::ApiKeyInvalid, "no such key"))
     }
@@ -131,9 +133,20 @@ impl Fleet {
         Self::run_in(config, Context::quiet("tunnel-broker")).await
     }
 
+    /// One more broker, whose ports are without TLS.
+    pub(crate) async fn run_plain(&self) -> Running {
+        let tls = ClientTls::load(self.config().tls.as_ref().unwrap()).unwrap();
+        let config = Config { tls: None, ..self.elsewhere() };
+        Self::run_as(config, &tls, Context::quiet("tunnel-broker")).await
+    }
+
     async fn run_in(config: Config, context: Context) -> Running {
         let tls = ClientTls::load(config.tls.as_ref().unwrap()).unwrap();
-        let registry = RpcChannel::to_service(&config.registry, "registry", Some(&tls)).unwrap();
+        Self::run_as(config, &tls, context).await
+    }
+
+    async fn run_as(config: Config, tls: &ClientTls, context: Context) -> Running {
+        let registry = RpcChannel::to_service(&config.registry, "registry", Some(tls)).unwrap();
         let bearers = Bearers::default();
         let standings = bearers.0.clone();
         let app = App::with_authority(config, context.clone(), registry, Arc::new(bearers))
