@@ -35,15 +35,16 @@ pub struct ExposureCreateArgs {
     /// The port to listen on; without it any that the broker gives
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
-    /// How long it lives, as far as the broker allows
+    /// How long it lives; the broker cuts it to what it allows, 7 days unless its operator says
+    /// otherwise, and it ends with the key that makes it
     #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = values::duration)]
     pub lifetime: Duration,
     /// Connections at once; without it as many as the broker allows
-    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
-    pub max_connections: u32,
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: Option<u32>,
     /// New connections in a second; without it as many as the broker allows
-    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
-    pub connections_per_second: u32,
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_second: Option<u32>,
     /// How to print it.
     #[command(flatten)]
     pub output: OutputArgs,

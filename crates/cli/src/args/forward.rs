@@ -18,7 +18,7 @@ you can use; a free port of 127.0.0.1 without it. TARGET is a name that
 
 At its start it dials each TARGET once, so that what is not allowed is told at
 once: a server that takes only one connection (nc -l) needs --no-check. It ends by
-itself when the wolf or the sandbox is gone for good.
+itself when the wolf or the sandbox is gone for good; by Ctrl-C or SIGTERM with 0.
 
   wolfpack port-forward sandbox/box 8081:80 5432        two ports of a sandbox
 

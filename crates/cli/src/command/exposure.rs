@@ -31,8 +31,8 @@ async fn create(api: &Api, arguments: ExposureCreateArgs) -> Result<(), Failure>
         lifetime: Some(lifetime),
         port: arguments.port.unwrap_or_default().into(),
         limits: Some(pb::ExposureLimits {
-            max_connections: arguments.max_connections,
-            connections_per_second: arguments.connections_per_second,
+            max_connections: arguments.max_connections.unwrap_or_default(),
+            connections_per_second: arguments.connections_per_second.unwrap_or_default(),
         }),
         request_id: uuid::Uuid::new_v4().to_string(),
     };

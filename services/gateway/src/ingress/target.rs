@@ -176,7 +176,7 @@ fn unreachable(fault: Fault, port: NonZeroU16) -> Fault {
         }
         // What was written may well be the name that people call it by.
         Reason::EndpointNotFound => {
-            format!("there is no sandbox with this id, or it is not yours; {BY_ID}")
+            format!("no sandbox with this id runs any more, or it is not yours; {BY_ID}")
         }
         _ => return fault,
     };

@@ -278,6 +278,10 @@ async fn a_wolf_that_is_away_loses_its_sandboxes_and_brings_them_back() {
         assert!(back.reason.is_empty());
         let gone = owner.until(&two.name, SandboxState::Failed).await.status.unwrap();
         assert_eq!(gone.reason, "CONTAINER_GONE");
+        // By that the broker has nobody wait for it any more.
+        let no_boot = (two.name.clone(), String::new());
+        eventually("no boot is expected", || world.with(|state| state.revoked.contains(&no_boot)))
+            .await;
         owner.end(&one.name).await;
         nothing_left(&world).await;
     })

@@ -66,7 +66,7 @@ impl Dialing<'_> {
             // A client that leaves gives its place among those that wait to others.
             let session = tokio::select! {
                 biased;
-                session = self.broker.wait_for(&self.endpoint, self.deadline) => session?,
+                session = self.broker.wait_for(&self.endpoint, self.deadline, self.allowed) => session?,
                 fault = head.broken() => return Err(fault),
             };
             // It may have waited for minutes.

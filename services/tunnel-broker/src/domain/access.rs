@@ -92,7 +92,7 @@ pub fn may_dial(
                 )),
                 Endpoint::Sandbox(_) if !port && target.as_str() != Target::DESKTOP => {
                     forbidden(format!(
-                        "{target} of a sandbox is not for users; they dial {} and tcp:PORT, and use its rpcs",
+                        "{target} of a sandbox is not for users; they dial tcp:PORT, and {} where its agent offers it, and use its rpcs",
                         Target::DESKTOP
                     ))
                 }

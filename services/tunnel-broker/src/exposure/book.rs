@@ -195,8 +195,9 @@ impl Exposures {
             return Err(not_offered(&spec.endpoint, &spec.target));
         }
         self.fits(rules, spec)?;
-        let mut last = None;
+        let (mut last, mut tried) = (None, Vec::new());
         for port in ports {
+            tried.push(port);
             let mut spec = spec.clone();
             spec.listen.set_port(port);
             match self.open(spec) {
@@ -204,10 +205,13 @@ impl Exposures {
                 Err(error) => last = Some(error),
             }
         }
-        let fault = Fault::new(
-            Reason::ExposuresLimited,
-            "no port of the broker is free for this; delete an exposure or ask for another port",
-        );
+        let words = match tried[..] {
+            [port] if port != 0 => format!(
+                "port {port} of the broker is in use; ask for another one, or for none to get any that is free"
+            ),
+            _ => "no port of the broker is free for this; delete an exposure".to_owned(),
+        };
+        let fault = Fault::new(Reason::ExposuresLimited, words);
         Err(match last {
             Some(error) => fault.caused_by(error),
             None => fault,

@@ -212,7 +212,7 @@ impl Broker {
                 old.close(&Fault::new(Reason::TunnelLost, "the same instance attached again"));
             }
         }
-        self.waiting.arrived(&endpoint);
+        self.waiting.tell(&endpoint);
         tracing::info!(
             audit = "tunnel.attached",
             %endpoint,
@@ -266,14 +266,17 @@ impl Broker {
         self.tunnels.read().by_endpoint.get(&endpoint.to_string()).cloned()
     }
 
-    /// The session of an endpoint, waited for until `deadline`.
+    /// The session of an endpoint, waited for until `deadline`, as long as it is
+    /// `allowed`: that is asked again when whose the endpoint is may have changed.
     ///
     /// # Errors
-    /// `DIAL_TIMEOUT`, `DIALS_LIMITED` when too many wait, `BROKER_DRAINING`.
+    /// `DIAL_TIMEOUT`, `DIALS_LIMITED` when too many wait, `BROKER_DRAINING`, and
+    /// those of `allowed`.
     pub async fn wait_for(
         &self,
         endpoint: &Endpoint,
         deadline: tokio::time::Instant,
+        allowed: &(dyn Fn() -> Result<(), Fault> + Send + Sync),
     ) -> Result<Arc<Session>, Fault> {
         if let Some(session) = self.find(endpoint) {
             return Ok(session);
@@ -281,15 +284,16 @@ impl Broker {
         let place =
             self.waiting.enter(endpoint, self.limits.pending_dials, self.limits.waiting_dials)?;
         loop {
-            let attached = place.attached.notified();
-            tokio::pin!(attached);
-            // Listen before looking, or an attach in between is missed.
-            attached.as_mut().enable();
+            let news = place.news.notified();
+            tokio::pin!(news);
+            // Listen before looking, or what comes in between is missed.
+            news.as_mut().enable();
             if let Some(session) = self.find(endpoint) {
                 return Ok(session);
             }
+            allowed()?;
             tokio::select! {
-                () = &mut attached => {}
+                () = &mut news => {}
                 () = self.draining.cancelled() => return Err(drain::leaving()),
                 () = tokio::time::sleep_until(deadline) => {
                     return Err(Fault::new(Reason::DialTimeout, "the endpoint did not attach in time; try again later")
@@ -337,7 +341,9 @@ impl Broker {
 
     /// Learns whose a wolf is; `None` when it is gone.
     pub fn set_owner(&self, wolf: &WolfId, owner: Option<Owner>) {
-        let Some(owner) = self.owners.set_wolf(wolf, owner) else { return };
+        let owner = self.owners.set_wolf(wolf, owner);
+        self.waiting.tell(&Endpoint::Wolf(wolf.clone()));
+        let Some(owner) = owner else { return };
         // Who may see the tunnel changed: tell it again to those who now may.
         let mut tunnels = self.tunnels.write();
         if let Some(session) = tunnels.by_endpoint.get(&wolf.name()).cloned() {
@@ -378,6 +384,7 @@ impl Broker {
         // detach, which remembers it.
         if execution.is_none() {
             self.owners.forget(sandbox);
+            self.waiting.tell(&Endpoint::Sandbox(sandbox.clone()));
         }
     }
 

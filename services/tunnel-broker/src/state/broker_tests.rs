@@ -2,7 +2,7 @@ use super::*;
 use tokio::sync::mpsc;
 use wolfpack_runtime::clock::ManualClock;
 use wolfpack_tunnel::protocol::{Heartbeat, Life};
-use wolfpack_types::{Principal, ProjectId};
+use wolfpack_types::{ExecutionId, Principal, ProjectId, SandboxId};
 
 use crate::domain::hello::Introduction;
 
@@ -114,15 +114,45 @@ fn pages_and_watches_show_only_what_the_caller_may_see() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_what_is_gone_for_good() {
+    let broker = Arc::new(Broker::new(Limits::default()));
+    let sandbox = SandboxId::new();
+    let there = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let waits = {
+        let (broker, sandbox, there) = (broker.clone(), sandbox.clone(), there.clone());
+        tokio::spawn(async move {
+            let endpoint = Endpoint::Sandbox(sandbox);
+            let later = tokio::time::Instant::now() + Duration::from_secs(60);
+            let allowed = || match there.load(std::sync::atomic::Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err(crate::domain::access::not_found(&endpoint)),
+            };
+            broker.wait_for(&endpoint, later, &allowed).await.map(drop)
+        })
+    };
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    there.store(false, std::sync::atomic::Ordering::SeqCst);
+    broker.revoke(&sandbox, Some(&ExecutionId::new()));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waits.is_finished(), "there may be another boot");
+    broker.revoke(&sandbox, None);
+    let told = tokio::time::timeout(Duration::from_secs(1), waits).await.expect("at once");
+    assert_eq!(told.unwrap().unwrap_err().reason, Reason::EndpointNotFound);
+    assert_eq!(broker.counts()[3], 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dial_waits_for_its_endpoint_and_not_longer() {
     let broker = Arc::new(Broker::new(Limits::default()));
     let wolf = Endpoint::Wolf(WolfId::new());
     let soon = tokio::time::Instant::now() + Duration::from_secs(2);
-    assert_eq!(broker.wait_for(&wolf, soon).await.unwrap_err().reason, Reason::DialTimeout);
+    let late = broker.wait_for(&wolf, soon, &|| Ok(())).await.unwrap_err();
+    assert_eq!(late.reason, Reason::DialTimeout);
     let waits = {
         let (broker, wolf) = (broker.clone(), wolf.clone());
         tokio::spawn(async move {
-            broker.wait_for(&wolf, tokio::time::Instant::now() + Duration::from_secs(60)).await
+            let later = tokio::time::Instant::now() + Duration::from_secs(60);
+            broker.wait_for(&wolf, later, &|| Ok(())).await
         })
     };
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -24,8 +24,8 @@ struct State {
 pub(super) struct Place<'a> {
     waiting: &'a Waiting,
     endpoint: Endpoint,
-    /// Notified when the endpoint attached.
-    pub(super) attached: Arc<Notify>,
+    /// Notified when the endpoint attached, or may be another's or nobody's now.
+    pub(super) news: Arc<Notify>,
 }
 
 impl Waiting {
@@ -51,11 +51,11 @@ impl Waiting {
         state.total += 1;
         let entry = state.endpoints.entry(endpoint.clone()).or_default();
         entry.0 += 1;
-        Ok(Place { waiting: self, endpoint: endpoint.clone(), attached: entry.1.clone() })
+        Ok(Place { waiting: self, endpoint: endpoint.clone(), news: entry.1.clone() })
     }
 
-    /// Wakes all that wait for an endpoint.
-    pub(super) fn arrived(&self, endpoint: &Endpoint) {
+    /// Wakes all that wait for an endpoint: there is something to look at.
+    pub(super) fn tell(&self, endpoint: &Endpoint) {
         if let Some((_, notify)) = self.state.lock().endpoints.get(endpoint) {
             notify.notify_waiters();
         }

@@ -110,7 +110,8 @@ impl Reconciler {
         Ok(Next::Again)
     }
 
-    /// Voids the tokens: of this boot, or of all boots when it is deleted.
+    /// Voids the tokens: of this boot, or of all boots when there will be no other. By
+    /// that the broker knows that nobody need wait for the sandbox any more.
     pub(in crate::reconcile) async fn revoke(
         &self,
         session: &mut Session,
@@ -118,7 +119,7 @@ impl Reconciler {
         let Some(boot) = session.record().boot.as_ref() else {
             return Err(Self::invalid_answer("the row of a sandbox to revoke"));
         };
-        let all = session.record().state == SandboxState::Deleting;
+        let all = matches!(session.record().state, SandboxState::Deleting | SandboxState::Failed);
         let request = RevokeSandboxTokensRequest {
             sandbox: session.id().name(),
             execution_id: if all { String::new() } else { boot.execution.to_string() },
