@@ -97,8 +97,9 @@ impl AttachMethod {
             let fault = read(&watched, inbound, broker.limits.heartbeat).await;
             broker.detach(&watched, &fault);
             drop(watched);
-            let _ = tokio::time::timeout(FAREWELL, stop.cancelled()).await;
-            if let Some(cut) = cut {
+            // A broker that stops ends all streams by itself, in its own time.
+            let stops = tokio::time::timeout(FAREWELL, stop.cancelled()).await.is_ok();
+            if let Some(cut) = cut.filter(|_| !stops) {
                 cut.cut();
             }
         });

@@ -49,14 +49,16 @@ impl DialMethod {
         check(&open).map_err(|status| from_status(&status))?;
         let endpoint = Endpoint::parse(&open.endpoint)?;
         let audited = Audited::of(&caller.principal, &endpoint, &target);
-        let allowed =
-            || may_dial(&caller.principal, &endpoint, &self.broker.owner(&endpoint), &target);
-        if let Err(fault) = allowed() {
-            if let Some(audited) = &audited {
-                audited.refused(&fault);
-            }
-            return Err(fault);
-        }
+        let refusal = audited.clone();
+        let allowed = || {
+            let owner = self.broker.owner(&endpoint);
+            may_dial(&caller.principal, &endpoint, &owner, &target).inspect_err(|fault| {
+                if let Some(audited) = &refusal {
+                    audited.refused(fault);
+                }
+            })
+        };
+        allowed()?;
         let span = tracing::info_span!(
             "broker.dial",
             otel.kind = "internal",

@@ -13,7 +13,7 @@ use wolfpack_proto::tunnel::v1::{
 };
 use wolfpack_rpc::{Authority, Caller, checked, to_status};
 use wolfpack_runtime::Supervisor;
-use wolfpack_types::{Endpoint, ExposureId, Fault, Reason, page};
+use wolfpack_types::{Endpoint, ExposureId, Fault, Principal, Reason, page};
 
 use crate::domain::access::{Owner, may_dial, not_found};
 use crate::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec, Origin, may_see};
@@ -77,6 +77,12 @@ impl ExposureRpcs {
         let wanted = u16::try_from(request.port).ok().filter(|port| *port > 0);
         let ports = rules.ports(wanted)?;
         let lifetime = request.lifetime.and_then(|lifetime| Duration::try_from(lifetime).ok());
+        let ends = SystemTime::now() + lifetime.unwrap_or(LIFETIME).min(rules.max_lifetime);
+        // It ends with the key as well.
+        let key_ends = match &caller.principal {
+            Principal::User { expires, .. } => *expires,
+            _ => None,
+        };
         let spec = ExposureSpec {
             id: ExposureId::new(),
             listen: SocketAddr::new(rules.address, 0),
@@ -86,7 +92,7 @@ impl ExposureRpcs {
             origin: Some(Origin {
                 owner,
                 creator: caller.principal.to_string(),
-                expires: SystemTime::now() + lifetime.unwrap_or(LIFETIME).min(rules.max_lifetime),
+                expires: key_ends.map_or(ends, |key| key.min(ends)),
                 request_id: request.request_id,
             }),
         };

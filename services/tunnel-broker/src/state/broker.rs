@@ -354,7 +354,9 @@ impl Broker {
 
     /// Forgets wolves that are not among `all`, as a whole snapshot came.
     pub fn keep_owners(&self, all: &HashSet<WolfId>) {
-        self.owners.keep_wolves(all);
+        for gone in self.owners.keep_wolves(all) {
+            self.waiting.tell(&Endpoint::Wolf(gone));
+        }
     }
 
     /// Ends the session of an endpoint, or only the one that is named; its id,

@@ -51,8 +51,13 @@ impl Owners {
         owner.filter(|owner| known.as_ref() != Some(owner))
     }
 
-    pub(super) fn keep_wolves(&self, all: &HashSet<WolfId>) {
-        self.wolves.write().retain(|wolf, _| all.contains(wolf));
+    /// Forgets wolves that are not among `all`, and gives them.
+    pub(super) fn keep_wolves(&self, all: &HashSet<WolfId>) -> Vec<WolfId> {
+        self.wolves
+            .write()
+            .extract_if(|wolf, _| !all.contains(wolf))
+            .map(|(wolf, _)| wolf)
+            .collect()
     }
 
     /// Whose a sandbox was when it was here last.

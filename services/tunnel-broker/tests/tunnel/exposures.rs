@@ -255,7 +255,7 @@ async fn ports_are_given_out_by_rpc_shown_to_their_project_and_taken_back() {
     let made = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
     let again = mine.create_exposure(request.clone()).await.unwrap().into_inner().exposure.unwrap();
     assert_eq!(made.name, again.name, "the same request");
-    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let tasks = || fleet.running.context.supervisor.running();
     let before = tasks();
     for _ in 0..200 {
         mine.create_exposure(request.clone()).await.unwrap();

@@ -88,7 +88,9 @@ async fn one_or_two_hundred_stalled_readers_do_not_stop_a_healthy_request() {
         let of = |nth: usize| took[(took.len() - 1) * nth / 100];
         let (median, most, worst) = (of(50), of(90), of(100));
         assert!(
-            most < Duration::from_millis(50) && worst < Duration::from_secs(2),
+            median < Duration::from_millis(50)
+                && most < Duration::from_millis(250)
+                && worst < Duration::from_secs(2),
             "beside {count} who read nothing nine of ten healthy requests took {most:?} at most, \
              half of them {median:?}, and one {worst:?}"
         );
