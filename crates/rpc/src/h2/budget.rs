@@ -29,7 +29,7 @@ const MOST: u32 = 16 * 1024 * 1024;
 /// It counts payload that is received. What is sent has a bound of its own for each
 /// stream; h2 keeps a few hundred bytes for each frame, which tells with frames of
 /// a few bytes; what an agent sends on streams that are only parked, against the
-/// protocol, is dropped as it comes.
+/// protocol, ends them with the first whole message, and is dropped with them.
 ///
 /// Clones are the same budget.
 #[derive(Debug, Clone)]

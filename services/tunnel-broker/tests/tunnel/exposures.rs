@@ -401,23 +401,20 @@ async fn what_an_attached_agent_does_not_offer_is_refused_and_one_that_is_away_i
     mine.create_exposure(ask(&Endpoint::Wolf(wolf))).await.expect("what it does offer");
 }
 
+/// Revoked, or over by its own time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_ends_with_the_key_that_made_it() {
-    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
-    let (project, wolf) = (ProjectId::new(), WolfId::new());
-    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
-    client(&fleet, &project, ".admin").create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap();
-    assert_eq!(fleet.running.exposures.len(), 1);
-    fleet.running.standings.end_key(&ApiKeyId::parse("key").unwrap());
-    eventually(|| fleet.running.exposures.is_empty(), || "its key is revoked".to_owned()).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_ends_with_the_time_of_the_key_that_made_it() {
-    let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
-    let (project, wolf) = (ProjectId::new(), WolfId::new());
-    belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
-    client(&fleet, &project, ".brief").create_exposure(ask(&Endpoint::Wolf(wolf))).await.unwrap();
-    assert_eq!(fleet.running.exposures.len(), 1);
-    eventually(|| fleet.running.exposures.is_empty(), || "its key is over".to_owned()).await;
+    for (key, revoked) in [(".admin", true), (".brief", false)] {
+        let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
+        let (project, wolf) = (ProjectId::new(), WolfId::new());
+        belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
+        let wanted = ask(&Endpoint::Wolf(wolf));
+        client(&fleet, &project, key).create_exposure(wanted).await.unwrap();
+        assert_eq!(fleet.running.exposures.len(), 1);
+        if revoked {
+            fleet.running.standings.end_key(&ApiKeyId::parse("key").unwrap());
+        }
+        eventually(|| fleet.running.exposures.is_empty(), || format!("its key {key} is void"))
+            .await;
+    }
 }
