@@ -14,7 +14,8 @@ use super::client::Client;
 use super::{ByteBudget, Settings, Times, serve};
 
 const MIB: usize = 1024 * 1024;
-const SOON: Duration = Duration::from_secs(10);
+/// Of the paused clock: well over the time for which windows stay small.
+const SOON: Duration = Duration::from_secs(30);
 
 pub(super) fn settings() -> Settings {
     Settings {
@@ -67,7 +68,7 @@ async fn follows(budget: &ByteBudget, stream: &mut SendStream<Bytes>) {
     comes_to(stream, 4 * MIB).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_client_is_told_of_the_windows() {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let budget = ByteBudget::new(30 * MIB as u64, u32::try_from(MIB).unwrap());
@@ -89,7 +90,7 @@ async fn a_client_is_told_of_the_windows() {
     assert!(timeout(SOON, server).await.is_ok(), "it ends with its connection");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_is_told_of_the_windows() {
     let (near, far) = tokio::io::duplex(256 * 1024);
     let budget = ByteBudget::new(30 * MIB as u64, u32::try_from(MIB).unwrap());
