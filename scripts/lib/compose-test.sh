@@ -16,12 +16,13 @@ compose_test() {
     rmdir "$state"
     trap 'compose_test_end' EXIT
     export WOLFPACK_BIND=127.0.0.1
-    read -r WOLFPACK_GATEWAY_PORT WOLFPACK_AGENT_PORT < <(compose_free_ports)
+    local exposed
+    read -r WOLFPACK_GATEWAY_PORT WOLFPACK_AGENT_PORT exposed < <(compose_free_ports)
     export WOLFPACK_GATEWAY_PORT WOLFPACK_AGENT_PORT
     local began=$SECONDS
 
     # The images were built above.
-    WOLFPACK_COMPOSE_BUILT=yes up
+    WOLFPACK_COMPOSE_BUILT=yes up --exposures "$exposed-$exposed"
     export WOLFPACK_SERVER=https://localhost:$WOLFPACK_GATEWAY_PORT WOLFPACK_CA=$state/gateway-secrets/ca.crt
     WOLFPACK_API_KEY=$(<"$state/registry/first.key")
     export WOLFPACK_API_KEY
@@ -29,9 +30,10 @@ compose_test() {
     wolf=$(compose_wolf_name)
     say "$wolf is online after $((SECONDS - began)) s"
 
-    compose_check_containers
+    compose_check_containers "$exposed"
     compose_load_image
     compose_main_job
+    compose_exposure "$exposed"
 
     say "down, and up again"
     kept=$(compose_create kept)
@@ -76,7 +78,7 @@ compose_test_end() {
 compose_free_ports() {
     python3 -c '
 import socket
-held = [socket.socket() for _ in range(2)]
+held = [socket.socket() for _ in range(3)]
 for s in held: s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in held))'
 }
@@ -85,7 +87,8 @@ compose_wolf_name() {
     "$wolfpack" wolf list -o json | python3 -c 'import json, sys; print(*(wolf["name"] for wolf in json.load(sys.stdin)["wolves"]))'
 }
 
-# What the compose file promises, read from what runs: nobody is privileged, no host engine, only two ports.
+# compose_check_containers EXPOSED: what the compose files promise, read from what runs: nobody is privileged, no host
+# engine, only two ports and the one that users may ask for.
 compose_check_containers() {
     # shellcheck disable=SC2046 # ids
     docker inspect $(docker ps --quiet --filter "label=com.docker.compose.project=$stack") | python3 -c '
@@ -97,14 +100,16 @@ for name, c in containers.items():
     host = c["HostConfig"]
     assert not host["Privileged"], name
     assert not any("docker.sock" in mount["Source"] for mount in c["Mounts"]), name
-    public.update({port: name for port, at in (c["NetworkSettings"]["Ports"] or {}).items() if at})
+    ports = {port: at[0]["HostIp"] for port, at in (c["NetworkSettings"]["Ports"] or {}).items() if at}
+    assert set(ports.values()) <= {"127.0.0.1"}, ports
+    public.update({port: name for port in ports})
     if name == "wolf": continue
     assert host["ReadonlyRootfs"], name
     assert host["CapDrop"] == ["ALL"] and not host["CapAdd"], name
     assert "no-new-privileges:true" in host["SecurityOpt"], name
     assert c["Config"]["User"].split(":")[0] not in ("", "0", "root"), name
     assert host["Memory"] > 0 and host["PidsLimit"] > 0, name
-assert public == {"8443/tcp": "gateway", "8444/tcp": "tunnel-broker"}, public'
+assert public == {"8443/tcp": "gateway", "8444/tcp": "tunnel-broker", sys.argv[1] + "/tcp": "tunnel-broker"}, public' "$1"
     # Who has a public port has no way to the database.
     ! docker exec "$(container gateway)" wolfpack-gateway --health "$(docker inspect --format \
         '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(container postgres)"):5432" 2>/dev/null \
@@ -159,15 +164,46 @@ compose_main_job() {
 
 # compose_port_by_link SANDBOX: a browser's way to a program in it, below the domain of the stack, by the stack's certificate.
 compose_port_by_link() {
-    local link host server
-    # shellcheck disable=SC2016 # perl's
-    server='use IO::Socket; $l = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 8000, Listen => 5) or die;
-        while ($c = $l->accept) { while (<$c>) { last if /^\r/ } print $c "HTTP/1.0 200 OK\r\n\r\nfrom a port"; close $c }'
-    "$wolfpack" sandbox exec "$1" -- sh -c 'perl -e "$1" >/dev/null 2>&1 &' sh "$server"
+    local link host
+    compose_serve_port "$1"
     link=$("$wolfpack" sandbox link "$1" 8000)
     host=${link#https://} host=${host%%:*}
     [[ $host == *.box.localhost ]] || die "the link leads to $link"
     compose_until 10 "the link leads to the port" compose_link_says "$host" "$link" "from a port"
+}
+
+# compose_serve_port SANDBOX: something that answers at its port 8000.
+compose_serve_port() {
+    local server
+    # shellcheck disable=SC2016 # perl's
+    server='use IO::Socket; $l = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 8000, Listen => 5) or die;
+        while ($c = $l->accept) { while (<$c>) { last if /^\r/ } print $c "HTTP/1.0 200 OK\r\n\r\nfrom a port"; close $c }'
+    "$wolfpack" sandbox exec "$1" -- sh -c 'perl -e "$1" >/dev/null 2>&1 &' sh "$server"
+}
+
+# compose_exposure PORT: a plain socket of this machine leads into a sandbox, at the address that its user was told.
+compose_exposure() {
+    local sandbox name address
+    sandbox=$(compose_create exposed)
+    compose_serve_port "$sandbox"
+    read -r name address < <("$wolfpack" exposure create "sandbox/${sandbox#*/}" 8000 -o json \
+        | python3 -c 'import json, sys; made = json.load(sys.stdin); print(made["name"], made["listenAddress"])')
+    [[ $address == "127.0.0.1:$1" ]] || die "the exposure is at $address, not at 127.0.0.1:$1"
+    compose_until 10 "the exposure leads to the port" compose_answers "http://$address/" "from a port"
+    "$wolfpack" sandbox delete "$sandbox" >/dev/null
+    compose_until 20 "nobody is let in to what is gone" compose_refuses "$name" "http://$address/"
+    say "an exposure led into a sandbox, and no longer than it was there"
+}
+
+compose_answers() {
+    [[ $(curl --silent --show-error --max-time 10 "$1") == "$2" ]]
+}
+
+# compose_refuses EXPOSURE URL: the broker itself turns whoever comes away.
+compose_refuses() {
+    ! curl --silent --max-time 10 "$2" || return 1
+    "$wolfpack" exposure get "$1" -o json \
+        | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin).get("refusedConnections", "0") == "0")'
 }
 
 # By link it is a cookie that the second request brings.

@@ -78,6 +78,15 @@ impl Principal {
         }
     }
 
+    /// What a user's key may do in its project; `None` for others.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        match self {
+            Self::User { role, .. } => Some(*role),
+            _ => None,
+        }
+    }
+
     /// The kind of principal, for metrics: one of six words.
     #[must_use]
     pub fn kind(&self) -> &'static str {

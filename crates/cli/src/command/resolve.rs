@@ -13,8 +13,10 @@ use crate::failure::Failure;
 const ID_LENGTH: usize = 26;
 
 /// The name of a sandbox: given as `sandboxes/{id}`, as an id, or as the
-/// display name of a live sandbox of the project.
+/// display name of a live sandbox of the project; the latter two may have
+/// `sandbox/` before them, as where it could be a wolf.
 pub(crate) async fn sandbox(api: &Api, given: &str) -> Result<String, Failure> {
+    let given = given.strip_prefix("sandbox/").unwrap_or(given);
     if given.contains('/') {
         return Ok(SandboxId::from_name(given).map_err(Fault::from)?.name());
     }
@@ -51,8 +53,10 @@ pub(crate) async fn get(api: &Api, name: &str) -> Result<pb::Sandbox, Failure> {
     present(answer.sandbox)
 }
 
-/// The wolf given as `wolves/{id}`, as an id, or by its display name.
+/// The wolf given as `wolves/{id}`, as an id, or by its display name; the latter
+/// two may have `wolf/` before them.
 pub(crate) async fn wolf(api: &Api, given: &str) -> Result<registry::Wolf, Failure> {
+    let given = given.strip_prefix("wolf/").unwrap_or(given);
     let name = match given.contains('/') {
         true => Some(WolfId::from_name(given).map_err(Fault::from)?.name()),
         false => WolfId::parse(given).ok().map(|id| id.name()),

@@ -144,6 +144,8 @@ async fn watch(api: &Api, json: bool) -> Result<(), Failure> {
             Err(failure)
                 if attempt < ATTEMPTS
                     && (failure.is_passing() || failure.is(Reason::WatcherTooSlow)) => {}
+            // The key's role was lowered since, and may still do.
+            Err(failure) if attempt == 0 && failure.is(Reason::RoleTooLow) => {}
             Err(failure) => return Err(failure),
         }
         attempt += 1;

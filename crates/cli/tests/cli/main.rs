@@ -88,8 +88,10 @@ fn a_sandbox_that_fails_exits_by_its_reason() {
 #[test]
 fn names_are_resolved_and_errors_are_told_to_people_and_programs() {
     let gateway = FakeGateway::start();
-    let output = wolfpack(&gateway, &["sandbox", "get", "good"], b"");
-    assert!(text(&output.stdout).contains("sandboxes/good-id"), "{output:?}");
+    for name in ["good", "sandbox/good"] {
+        let output = wolfpack(&gateway, &["sandbox", "get", name], b"");
+        assert!(text(&output.stdout).contains("sandboxes/good-id"), "{output:?}");
+    }
     let output = wolfpack(&gateway, &["sandbox", "get", "nobody"], b"");
     assert_eq!(output.status.code(), Some(66));
     assert!(text(&output.stderr).contains("SANDBOX_NOT_FOUND"), "{output:?}");

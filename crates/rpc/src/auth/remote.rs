@@ -2,7 +2,7 @@
 //!
 //! API keys are introspected at the registry and remembered for a few seconds;
 //! sandbox tokens are verified here with the registry's public keys. Both hear
-//! of revocations at once, as the registry pushes them.
+//! of revocations and of changed roles at once, as the registry pushes them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -129,11 +129,24 @@ impl Authority for RemoteAuthority {
         let mut hash = [0; 32];
         hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, key.as_bytes()).as_ref());
         // Callers with the same key wait for one answer; failures are not kept.
-        let answer = self
-            .answers
-            .try_get_with(hash, self.introspect(key))
-            .await
-            .map_err(|fault| (*fault).clone())?;
+        let ask = || self.answers.try_get_with(hash, self.introspect(key));
+        let mut answer = ask().await.map_err(|fault| (*fault).clone())?;
+        // What is remembered may be older than a role that was pushed: a higher one is
+        // asked for anew, a lower one counts at once. What is pushed is the older one
+        // for a moment after a role was raised; it counts all the same.
+        let pushed = match &answer {
+            Answer::Good(Principal::User { key, .. }) => self.revocations.changed_role(key),
+            Answer::Good(_) | Answer::Wrong => None,
+        };
+        if let (Some(pushed), Answer::Good(Principal::User { role, .. })) = (pushed, &answer)
+            && pushed > *role
+        {
+            self.answers.invalidate(&hash).await;
+            answer = ask().await.map_err(|fault| (*fault).clone())?;
+        }
+        if let (Some(pushed), Answer::Good(Principal::User { role, .. })) = (pushed, &mut answer) {
+            *role = pushed.min(*role);
+        }
         match answer {
             // The answer may be older than a revocation that has arrived since, and
             // than the end of the key.
@@ -188,12 +201,8 @@ impl Authority for RemoteAuthority {
 
 fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {
     let expires = answer.expire_time.map(SystemTime::try_from).transpose();
-    let role = match answer.role() {
-        WireRole::Viewer => Role::Viewer,
-        WireRole::Developer => Role::Developer,
-        WireRole::Admin => Role::Admin,
-        WireRole::Unspecified => return Err(Fault::internal("introspection answered no role")),
-    };
+    let role =
+        role_of(answer.role()).ok_or_else(|| Fault::internal("introspection answered no role"))?;
     Ok(Principal::User {
         user: UserId::from_name(&answer.user).map_err(Fault::internal)?,
         key: ApiKeyId::from_name(&answer.api_key).map_err(Fault::internal)?,
@@ -202,6 +211,15 @@ fn principal(answer: &IntrospectResponse) -> Result<Principal, Fault> {
         platform_admin: answer.platform_admin,
         expires: expires.map_err(Fault::internal)?,
     })
+}
+
+pub(super) fn role_of(role: WireRole) -> Option<Role> {
+    match role {
+        WireRole::Viewer => Some(Role::Viewer),
+        WireRole::Developer => Some(Role::Developer),
+        WireRole::Admin => Some(Role::Admin),
+        WireRole::Unspecified => None,
+    }
 }
 
 /// Follows the registry's stream until it ends; the supervisor starts it again.

@@ -1,4 +1,4 @@
-//! What was revoked, as the registry pushes it.
+//! What was revoked, and which roles were changed, as the registry pushes it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 use wolfpack_proto::registry::v1::watch_revocations_response::Event;
-use wolfpack_types::{ApiKeyId, ExecutionId, Principal, SandboxId};
+use wolfpack_proto::registry::v1::{ChangedRole, RevokedSandbox};
+use wolfpack_types::{ApiKeyId, ExecutionId, Principal, Role, SandboxId};
 
 use super::claims::MAX_TOKEN_LIFE;
+use super::remote::role_of;
 use super::standing::{Standing, Standings};
 
 /// Old entries are dropped when this many more came.
@@ -26,6 +28,8 @@ pub(super) struct Revocations {
 #[derive(Default)]
 struct Known {
     keys: HashMap<ApiKeyId, Instant>,
+    /// The newest role of keys whose role was changed.
+    roles: HashMap<ApiKeyId, (Role, Instant)>,
     sandboxes: HashMap<SandboxId, Boots>,
     inserts: usize,
 }
@@ -58,32 +62,45 @@ impl Revocations {
                     self.standings.end_key(&key);
                 }
             }
-            Event::Sandbox(revoked) => {
-                if let Ok(sandbox) = SandboxId::from_name(&revoked.sandbox) {
-                    let mut known = self.known.write();
-                    let boots = known.sandboxes.entry(sandbox.clone()).or_insert_with(|| Boots {
-                        all: false,
-                        some: HashSet::new(),
-                        at: Instant::now(),
-                    });
-                    boots.at = Instant::now();
-                    // Empty means all; what does not parse must not pass either.
-                    let boot = ExecutionId::parse(&revoked.execution_id).ok();
-                    match &boot {
-                        Some(execution) => {
-                            boots.some.insert(execution.clone());
-                        }
-                        None => boots.all = true,
-                    }
-                    known.prune();
-                    drop(known);
-                    self.standings.end_sandbox(&sandbox, boot.as_ref());
-                }
-            }
+            Event::Sandbox(revoked) => self.revoke_sandbox(&revoked),
+            Event::Role(changed) => self.change_role(&changed),
             Event::Bookmark(_) => {
                 self.synced.send_replace(true);
             }
         }
+    }
+
+    fn revoke_sandbox(&self, revoked: &RevokedSandbox) {
+        let Ok(sandbox) = SandboxId::from_name(&revoked.sandbox) else { return };
+        let mut known = self.known.write();
+        let boots = known.sandboxes.entry(sandbox.clone()).or_insert_with(|| Boots {
+            all: false,
+            some: HashSet::new(),
+            at: Instant::now(),
+        });
+        boots.at = Instant::now();
+        // Empty means all; what does not parse must not pass either.
+        let boot = ExecutionId::parse(&revoked.execution_id).ok();
+        match &boot {
+            Some(execution) => {
+                boots.some.insert(execution.clone());
+            }
+            None => boots.all = true,
+        }
+        known.prune();
+        drop(known);
+        self.standings.end_sandbox(&sandbox, boot.as_ref());
+    }
+
+    fn change_role(&self, changed: &ChangedRole) {
+        let Ok(key) = ApiKeyId::from_name(&changed.api_key) else { return };
+        // One that this version does not know is the least.
+        let role = role_of(changed.role()).unwrap_or(Role::Viewer);
+        let mut known = self.known.write();
+        known.roles.insert(key.clone(), (role, Instant::now()));
+        known.prune();
+        drop(known);
+        self.standings.change_role(&key, role);
     }
 
     /// Waits for the first snapshot; `false` when it does not come in time.
@@ -107,8 +124,17 @@ impl Revocations {
         };
         if revoked {
             standing.end();
+        } else if let Principal::User { key, role, .. } = principal
+            && self.changed_role(key).is_some_and(|now| now < *role)
+        {
+            standing.end_lowered();
         }
         Some(standing)
+    }
+
+    /// The role of a key whose role was changed not long ago.
+    pub(super) fn changed_role(&self, key: &ApiKeyId) -> Option<Role> {
+        self.known.read().roles.get(key).map(|(role, _)| *role)
     }
 
     pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {
@@ -139,6 +165,7 @@ impl Known {
         self.inserts = 0;
         let kept = MAX_TOKEN_LIFE + Duration::from_secs(3600);
         self.keys.retain(|_, at| at.elapsed() < kept);
+        self.roles.retain(|_, (_, at)| at.elapsed() < kept);
         self.sandboxes.retain(|_, boots| boots.at.elapsed() < kept);
     }
 }

@@ -2,16 +2,17 @@
 //!
 //! A call is checked when it begins; a stream goes on for days. So each stream
 //! waits here under its caller's credential, and a revocation wakes those that
-//! it ends and nobody else.
+//! it ends and nobody else. So does a role that is lowered, for streams that were
+//! opened with a higher one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::SetOnce;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use wolfpack_types::{ApiKeyId, ExecutionId, Fault, Principal, Reason, SandboxId};
+use wolfpack_types::{ApiKeyId, ExecutionId, Fault, Principal, Reason, Role, SandboxId};
 
 use super::link::wrong_link;
 
@@ -24,17 +25,28 @@ pub struct Standings {
 
 #[derive(Debug, Default)]
 struct Open {
-    keys: HashMap<ApiKeyId, HashMap<u64, CancellationToken>>,
-    sandboxes: HashMap<SandboxId, HashMap<u64, Waiting>>,
+    keys: HashMap<ApiKeyId, HashMap<u64, OfKey>>,
+    sandboxes: HashMap<SandboxId, HashMap<u64, OfSandbox>>,
     next: u64,
+}
+
+/// What the caller of an ended stream is told, once it has ended.
+type Ended = Arc<SetOnce<Fault>>;
+
+/// A stream that a key's end ends.
+#[derive(Debug)]
+struct OfKey {
+    /// What it was opened with.
+    role: Role,
+    ended: Ended,
 }
 
 /// A stream that a sandbox's end ends.
 #[derive(Debug)]
-struct Waiting {
+struct OfSandbox {
     /// `None` for one that lives through boots.
     boot: Option<ExecutionId>,
-    ended: CancellationToken,
+    ended: Ended,
 }
 
 /// The credential of one stream's caller, as long as it is good.
@@ -45,15 +57,17 @@ pub struct Standing(Arc<Place>);
 struct Place {
     among: Arc<Standings>,
     credential: Credential,
+    /// When it ends by itself.
+    expires: Option<Instant>,
     number: u64,
-    ended: CancellationToken,
+    ended: Ended,
 }
 
 #[derive(Debug)]
 enum Credential {
-    Key(ApiKeyId, Option<Instant>),
+    Key(ApiKeyId),
     Sandbox(SandboxId),
-    Link(SandboxId, Instant),
+    Link(SandboxId),
 }
 
 impl Standings {
@@ -62,37 +76,53 @@ impl Standings {
     /// one after this, so that none is missed in between.
     #[must_use]
     pub fn hold(self: &Arc<Self>, principal: &Principal) -> Option<Standing> {
-        let ended = CancellationToken::new();
+        let ended = Ended::default();
         let mut open = self.open.lock();
         open.next += 1;
         let number = open.next;
-        let credential = match principal {
-            Principal::User { key, expires, .. } => {
-                open.keys.entry(key.clone()).or_default().insert(number, ended.clone());
-                Credential::Key(key.clone(), expires.map(instant))
+        let (credential, expires) = match principal {
+            Principal::User { key, role, expires, .. } => {
+                let waiting = OfKey { role: *role, ended: ended.clone() };
+                open.keys.entry(key.clone()).or_default().insert(number, waiting);
+                (Credential::Key(key.clone()), expires.map(instant))
             }
             Principal::Sandbox { sandbox, execution, .. } => {
-                let waiting = Waiting { boot: Some(execution.clone()), ended: ended.clone() };
+                let waiting = OfSandbox { boot: Some(execution.clone()), ended: ended.clone() };
                 open.sandboxes.entry(sandbox.clone()).or_default().insert(number, waiting);
-                Credential::Sandbox(sandbox.clone())
+                (Credential::Sandbox(sandbox.clone()), None)
             }
             Principal::Link { sandbox, expires, .. } => {
-                let waiting = Waiting { boot: None, ended: ended.clone() };
+                let waiting = OfSandbox { boot: None, ended: ended.clone() };
                 open.sandboxes.entry(sandbox.clone()).or_default().insert(number, waiting);
-                Credential::Link(sandbox.clone(), instant(*expires))
+                (Credential::Link(sandbox.clone()), Some(instant(*expires)))
             }
             Principal::Service(_) | Principal::Wolf(_) | Principal::Anonymous => return None,
         };
         drop(open);
         let among = Arc::clone(self);
-        Some(Standing(Arc::new(Place { among, credential, number, ended })))
+        Some(Standing(Arc::new(Place { among, credential, expires, number, ended })))
     }
 
     /// An API key was revoked.
     pub fn end_key(&self, key: &ApiKeyId) {
         let ended = self.open.lock().keys.remove(key);
-        for token in ended.into_iter().flat_map(HashMap::into_values) {
-            token.cancel();
+        for waiting in ended.into_iter().flat_map(HashMap::into_values) {
+            let _ = waiting.ended.set(wrong_key());
+        }
+    }
+
+    /// An API key has this role now: what was opened with a higher one ends.
+    pub fn change_role(&self, key: &ApiKeyId, role: Role) {
+        let open = self.open.lock();
+        let waiting = open.keys.get(key).into_iter().flat_map(HashMap::values);
+        // Their places go with their streams.
+        let ended: Vec<Ended> = waiting
+            .filter(|waiting| waiting.role > role)
+            .map(|waiting| waiting.ended.clone())
+            .collect();
+        drop(open);
+        for ended in ended {
+            let _ = ended.set(lowered_role());
         }
     }
 
@@ -101,15 +131,15 @@ impl Standings {
         let open = self.open.lock();
         let waiting = open.sandboxes.get(sandbox);
         // Their places go with their streams.
-        let ended: Vec<CancellationToken> = waiting
+        let ended: Vec<(Ended, bool)> = waiting
             .into_iter()
             .flat_map(HashMap::values)
             .filter(|waiting| boot.is_none_or(|boot| waiting.boot.as_ref() == Some(boot)))
-            .map(|waiting| waiting.ended.clone())
+            .map(|waiting| (waiting.ended.clone(), waiting.boot.is_some()))
             .collect();
         drop(open);
-        for token in ended {
-            token.cancel();
+        for (ended, has_boot) in ended {
+            let _ = ended.set(if has_boot { ended_boot() } else { wrong_link() });
         }
     }
 
@@ -121,32 +151,37 @@ impl Standings {
 }
 
 impl Standing {
-    /// Resolves once the credential is revoked, or a key or a link is over, to what
-    /// its caller is told. May be dropped at any time.
+    /// Resolves once the credential is revoked, a key or a link is over, or a key's
+    /// role is lower than it was, to what its caller is told. May be dropped at any
+    /// time.
     pub async fn revoked(&self) -> Fault {
-        match &self.0.credential {
-            Credential::Key(_, None) => {
-                self.0.ended.cancelled().await;
-                wrong_key()
-            }
-            Credential::Key(_, Some(expires)) => {
-                let _ = tokio::time::timeout_at(*expires, self.0.ended.cancelled()).await;
-                wrong_key()
-            }
-            Credential::Sandbox(_) => {
-                self.0.ended.cancelled().await;
-                ended_boot()
-            }
-            Credential::Link(_, expires) => {
-                let _ = tokio::time::timeout_at(*expires, self.0.ended.cancelled()).await;
-                wrong_link()
-            }
+        let ended = self.0.ended.wait();
+        let Some(expires) = self.0.expires else { return ended.await.clone() };
+        match tokio::time::timeout_at(expires, ended).await {
+            Ok(fault) => fault.clone(),
+            Err(_) => self.0.credential.void(),
         }
     }
 
     /// Says that the credential was revoked already.
     pub fn end(&self) {
-        self.0.ended.cancel();
+        let _ = self.0.ended.set(self.0.credential.void());
+    }
+
+    /// Says that the credential's role was lowered already.
+    pub(super) fn end_lowered(&self) {
+        let _ = self.0.ended.set(lowered_role());
+    }
+}
+
+impl Credential {
+    /// What its caller is told when it is good no more.
+    fn void(&self) -> Fault {
+        match self {
+            Self::Key(_) => wrong_key(),
+            Self::Sandbox(_) => ended_boot(),
+            Self::Link(_) => wrong_link(),
+        }
     }
 }
 
@@ -154,7 +189,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.among.open.lock();
         match &self.credential {
-            Credential::Key(key, _) => {
+            Credential::Key(key) => {
                 if let Some(waiting) = open.keys.get_mut(key) {
                     waiting.remove(&self.number);
                     if waiting.is_empty() {
@@ -162,7 +197,7 @@ impl Drop for Place {
                     }
                 }
             }
-            Credential::Sandbox(sandbox) | Credential::Link(sandbox, _) => {
+            Credential::Sandbox(sandbox) | Credential::Link(sandbox) => {
                 if let Some(waiting) = open.sandboxes.get_mut(sandbox) {
                     waiting.remove(&self.number);
                     if waiting.is_empty() {
@@ -186,6 +221,14 @@ pub(super) fn wrong_key() -> Fault {
     Fault::new(
         Reason::ApiKeyInvalid,
         "the api key is unknown, expired or revoked; make a new one or check how it was copied",
+    )
+}
+
+/// What the caller of a stream is told that it could not open again.
+fn lowered_role() -> Fault {
+    Fault::new(
+        Reason::RoleTooLow,
+        "the role of this api key was lowered after this was opened; open it again with what you may do now",
     )
 }
 
@@ -255,6 +298,41 @@ mod tests {
         assert_eq!(held.each_ref().map(reason), [None, None]);
         tokio::time::advance(hour).await;
         assert_eq!(held.each_ref().map(reason), [Some(Reason::ApiKeyInvalid), None]);
+    }
+
+    #[test]
+    fn a_lower_role_ends_what_was_opened_with_a_higher_one() {
+        let standings = Arc::new(Standings::default());
+        let (key, other) = (ApiKeyId::new(), ApiKeyId::new());
+        let held = [
+            (&key, Role::Admin),
+            (&key, Role::Developer),
+            (&key, Role::Viewer),
+            (&other, Role::Admin),
+        ]
+        .map(|(key, role)| {
+            let principal = Principal::User {
+                user: UserId::new(),
+                key: key.clone(),
+                project: ProjectId::new(),
+                role,
+                platform_admin: false,
+                expires: None,
+            };
+            standings.hold(&principal).unwrap()
+        });
+        let lowered = Some(Reason::RoleTooLow);
+        standings.change_role(&key, Role::Developer);
+        assert_eq!(held.each_ref().map(reason), [lowered, None, None, None]);
+        standings.change_role(&key, Role::Admin);
+        assert_eq!(held.each_ref().map(reason), [lowered, None, None, None]);
+        standings.change_role(&key, Role::Viewer);
+        assert_eq!(held.each_ref().map(reason), [lowered, lowered, None, None]);
+        standings.end_key(&key);
+        let wrong = Some(Reason::ApiKeyInvalid);
+        assert_eq!(held.each_ref().map(reason), [lowered, lowered, wrong, None]);
+        drop(held);
+        assert_eq!(standings.len(), 0);
     }
 
     #[test]

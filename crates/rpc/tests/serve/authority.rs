@@ -42,6 +42,7 @@ struct State {
     key: ApiKeyId,
     revoked: Mutex<Vec<Event>>,
     events: broadcast::Sender<Event>,
+    role: Mutex<Role>,
     introspections: AtomicUsize,
     key_fetches: AtomicUsize,
     public_key: Vec<u8>,
@@ -57,6 +58,7 @@ impl State {
             key: ApiKeyId::new(),
             revoked: Mutex::default(),
             events: broadcast::channel(16).0,
+            role: Mutex::new(Role::Developer),
             introspections: AtomicUsize::default(),
             key_fetches: AtomicUsize::default(),
             public_key: pair.public_key().as_ref().to_vec(),
@@ -78,7 +80,7 @@ impl State {
             api_key: self.key.name(),
             user: UserId::new().name(),
             project: ProjectId::new().name(),
-            role: Role::Developer.into(),
+            role: (*self.role.lock()).into(),
             platform_admin: false,
             expire_time: None,
         })
@@ -190,6 +192,49 @@ async fn registry(state: &Arc<State>, context: &Context) -> RpcChannel {
 
 async fn key(authority: &RemoteAuthority, key: &str) -> Result<&'static str, Reason> {
     authority.api_key(key).await.map(|principal| principal.kind()).map_err(|fault| fault.reason)
+}
+
+#[tokio::test]
+async fn a_lower_role_counts_at_once_and_a_higher_one_is_asked_for_once() {
+    let (state, context) = (State::new(), Context::quiet("scheduler"));
+    let authority = RemoteAuthority::new(registry(&state, &context).await, &context);
+    let known = authority.api_key("wp_good").await.unwrap();
+    let open = authority.standing(&known).unwrap();
+    let change = |role: Role| {
+        state.revoke(Event::Role(ChangedRole { api_key: state.key.name(), role: role.into() }));
+    };
+    // Another replica, which has not heard of it, would go on saying what it knew.
+    change(Role::Viewer);
+    let soon = Duration::from_secs(3);
+    let fault = tokio::time::timeout(soon, open.revoked()).await.expect("streams hear of it");
+    assert_eq!(fault.reason, Reason::RoleTooLow);
+    for _ in 0..3 {
+        let now = authority.api_key("wp_good").await.unwrap();
+        assert_eq!(now.role(), Some(wolfpack_types::Role::Viewer));
+        assert!(authority.standing(&now).unwrap().revoked().now_or_never().is_none());
+    }
+    assert_eq!(state.introspections.load(Ordering::SeqCst), 1);
+    *state.role.lock() = Role::Admin;
+    change(Role::Admin);
+    let raised = async {
+        while authority.api_key("wp_good").await.unwrap().role()
+            != Some(wolfpack_types::Role::Admin)
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(soon, raised).await.expect("long before it would be asked for again");
+    assert_eq!(state.introspections.load(Ordering::SeqCst), 2);
+    change(Role::Viewer);
+    eventually(
+        || authority.standing(&known).unwrap().revoked().now_or_never().is_some(),
+        |ended| *ended,
+    )
+    .await;
+    // One that was authenticated just before.
+    let late = authority.standing(&known).unwrap().revoked().now_or_never();
+    assert_eq!(late.map(|fault| fault.reason), Some(Reason::RoleTooLow));
+    context.supervisor.token().cancel();
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Registry {
         }
         Err(Fault::new(
             Reason::DependencyUnavailable,
-            "it is revoked, but not every replica may know yet; call again to make sure",
+            "it is done, but not every replica may know yet; call again to make sure",
         ))
     }
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use wolfpack_proto::registry::v1::{
-    MintLinkRequest, MintLinkResponse, MintSandboxTokenRequest, MintSandboxTokenResponse,
-    RefreshSandboxTokenRequest, RefreshSandboxTokenResponse, RevokeSandboxTokensRequest,
-    RevokeSandboxTokensResponse, RevokedSandbox, WatchRevocationsResponse,
-    watch_revocations_response,
+    ChangedRole, MintLinkRequest, MintLinkResponse, MintSandboxTokenRequest,
+    MintSandboxTokenResponse, RefreshSandboxTokenRequest, RefreshSandboxTokenResponse,
+    RevokeSandboxTokensRequest, RevokeSandboxTokensResponse, RevokedSandbox,
+    WatchRevocationsResponse, watch_revocations_response,
 };
 use wolfpack_proto::types::v1::WatchBookmark;
 use wolfpack_rpc::request::Caller;
@@ -16,6 +16,7 @@ use wolfpack_types::{
 };
 
 use super::Registry;
+use crate::domain::access::{role_of_word, role_to_proto};
 use crate::store::RevocationRow;
 use crate::watch::{Event, WatchStream};
 
@@ -99,13 +100,18 @@ fn revocation(event: Event<RevocationRow>) -> WatchRevocationsResponse {
         },
         Event::Change(change) => {
             let row = &change.row;
-            let event = match (&row.api_key, &row.sandbox) {
-                (Some(key), _) => Some(Wire::ApiKey(format!("{}/{key}", ApiKeyId::COLLECTION))),
-                (None, Some(sandbox)) => Some(Wire::Sandbox(RevokedSandbox {
+            let event = match (&row.api_key, &row.sandbox, &row.changed_key) {
+                (Some(key), ..) => Some(Wire::ApiKey(format!("{}/{key}", ApiKeyId::COLLECTION))),
+                (None, Some(sandbox), _) => Some(Wire::Sandbox(RevokedSandbox {
                     sandbox: format!("{}/{sandbox}", SandboxId::COLLECTION),
                     execution_id: row.execution.clone(),
                 })),
-                (None, None) => None,
+                (None, None, Some(key)) => Some(Wire::Role(ChangedRole {
+                    api_key: format!("{}/{key}", ApiKeyId::COLLECTION),
+                    role: role_to_proto(role_of_word(row.role.as_deref().unwrap_or_default()))
+                        .into(),
+                })),
+                (None, None, None) => None,
             };
             WatchRevocationsResponse { revision: change.revision, event }
         }

@@ -86,12 +86,11 @@ impl Registry {
         let user = UserId::from_name(&message.user)?;
         actor.manages(&project)?;
         let role = role_from_proto(message.role);
-        let ended = self.database.set_member(project.clone(), user.clone(), role).await?;
-        tracing::info!(by = %actor.user, %project, %user, ?role, ended = ended.len(), "member set");
+        let changed = self.database.set_member(project.clone(), user.clone(), role).await?;
+        tracing::info!(by = %actor.user, %project, %user, ?role, keys = changed.len(), "member set");
         self.authority.forget();
-        if !ended.is_empty() {
-            self.revocations_seen().await?;
-        }
+        // Of a call that is made again, too: it changes nothing, and may be the one that waits.
+        self.revocations_seen().await?;
         Ok(SetProjectMemberResponse {})
     }
 }

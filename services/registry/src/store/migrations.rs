@@ -23,6 +23,7 @@ impl MigratorTrait for Migrator {
         let mut all = KitMigrations::all();
         all.push(Box::new(Tables));
         all.push(Box::new(Telemetry));
+        all.push(Box::new(ChangedRoles));
         all
     }
 }
@@ -89,6 +90,35 @@ impl MigrationTrait for Telemetry {
         for column in telemetry_columns() {
             let name = column.get_column_name();
             let table = Table::alter().table("wolves").drop_column(name).to_owned();
+            manager.alter_table(table).await?;
+        }
+        Ok(())
+    }
+}
+
+struct ChangedRoles;
+
+impl MigrationName for ChangedRoles {
+    fn name(&self) -> &'static str {
+        "m20261201_000003_changed_roles"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for ChangedRoles {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // SQLite adds one column at a time.
+        for column in ["changed_key", "role"] {
+            let table =
+                Table::alter().table("revocations").add_column(string_null(column)).to_owned();
+            manager.alter_table(table).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for column in ["changed_key", "role"] {
+            let table = Table::alter().table("revocations").drop_column(column).to_owned();
             manager.alter_table(table).await?;
         }
         Ok(())

@@ -35,7 +35,7 @@ pub(crate) use entity::revocation::Model as RevocationRow;
 pub(crate) use entity::user::Model as UserRow;
 pub(crate) use entity::wolf::Model as WolfRow;
 pub(crate) use join_tokens::{NewWolf, invalid as invalid_join_token};
-pub(crate) use revocations::Revoked;
+pub(crate) use revocations::{Revoked, role_row_id};
 pub(crate) use signing_keys::SigningKeyRow;
 pub(crate) use users::{Idempotency, ProjectScope};
 pub(crate) use wolf_liveness::{Beat, Census, Measurement};

@@ -8,10 +8,11 @@ use sea_orm::{
     sea_query::OnConflict,
 };
 use wolfpack_rpc::auth::MAX_TOKEN_LIFE;
-use wolfpack_types::{ApiKeyId, ExecutionId, SandboxId};
+use wolfpack_types::{ApiKeyId, ExecutionId, Role, SandboxId};
 
 use super::entity::revocation;
 use super::{Database, REVOCATIONS, Result, Transaction};
+use crate::domain::access::role_word;
 use crate::domain::time::Micros;
 
 /// Longer than any token, and than any clock is wrong.
@@ -22,6 +23,8 @@ const KEPT: Duration = MAX_TOKEN_LIFE.saturating_add(Duration::from_secs(3600));
 pub(crate) enum Revoked {
     /// An API key.
     ApiKey(ApiKeyId),
+    /// What an API key may do was changed to this.
+    Role(ApiKeyId, Role),
     /// The tokens of one boot of a sandbox, or of all its boots.
     Sandbox(SandboxId, Option<ExecutionId>),
 }
@@ -31,12 +34,18 @@ impl Revoked {
     pub(crate) fn row_id(&self) -> String {
         match self {
             Self::ApiKey(key) => key.name(),
+            Self::Role(key, _) => role_row_id(key),
             Self::Sandbox(sandbox, None) => sandbox.name(),
             Self::Sandbox(sandbox, Some(execution)) => {
                 format!("{}/{}", sandbox.name(), execution.name())
             }
         }
     }
+}
+
+/// The id of the row with the role that a key was changed to.
+pub(crate) fn role_row_id(key: &ApiKeyId) -> String {
+    format!("{}/role", key.name())
 }
 
 impl Database {
@@ -107,24 +116,37 @@ pub(super) async fn insert_revocation(
     let revision = t.revision(REVOCATIONS).await?;
     let (api_key, sandbox, execution) = match revoked {
         Revoked::ApiKey(key) => (Some(key.as_str().to_owned()), None, String::new()),
+        Revoked::Role(..) => (None, None, String::new()),
         Revoked::Sandbox(sandbox, execution) => (
             None,
             Some(sandbox.as_str().to_owned()),
             execution.as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default(),
         ),
     };
+    let (changed_key, role) = match revoked {
+        Revoked::Role(key, role) => {
+            (Some(key.as_str().to_owned()), Some(role_word(*role).to_owned()))
+        }
+        Revoked::ApiKey(_) | Revoked::Sandbox(..) => (None, None),
+    };
     let row = revocation::ActiveModel {
         id: Set(revoked.row_id()),
         api_key: Set(api_key),
         sandbox: Set(sandbox),
         execution: Set(execution),
+        changed_key: Set(changed_key),
+        role: Set(role),
         revision: Set(revision),
         expire_time: Set(now.plus(KEPT).0),
     };
     revocation::Entity::insert(row)
         .on_conflict(
             OnConflict::column(revocation::Column::Id)
-                .update_columns([revocation::Column::Revision, revocation::Column::ExpireTime])
+                .update_columns([
+                    revocation::Column::Role,
+                    revocation::Column::Revision,
+                    revocation::Column::ExpireTime,
+                ])
                 .to_owned(),
         )
         .exec_without_returning(t.tx)

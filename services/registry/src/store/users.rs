@@ -1,15 +1,17 @@
 //! Users, projects and who is a member of what.
 
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
-    ModelTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait,
+    EntityTrait as _, ModelTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
 };
 use wolfpack_store::idempotency::{self, Claim, IdempotencyError};
-use wolfpack_types::{Fault, ProjectId, Role, UserId};
+use wolfpack_types::{ApiKeyId, Fault, ProjectId, Role, UserId};
 
 use super::entity::{api_key, member, project, user};
+use super::revocations::{Revoked, insert_revocation};
 use super::{Boxed, Database, Error, Page, PageRequest, Result, Transaction};
-use crate::domain::access::{project_not_found, role_of_word, role_word, user_not_found};
+use crate::domain::access::{key_role, project_not_found, role_of_word, role_word, user_not_found};
 use crate::domain::api_key::ApiKeySecret;
 use crate::domain::time::Micros;
 
@@ -105,7 +107,7 @@ impl Database {
     }
 
     /// Gives a role, or takes the membership away with all its keys; the names
-    /// of the keys that ended.
+    /// of the keys that ended or may do more or less than before.
     pub(crate) async fn set_member(
         &self,
         project: ProjectId,
@@ -117,8 +119,9 @@ impl Database {
                 find_project(t.tx, &project).await?;
                 find_user(t.tx, &user).await?;
                 let Some(role) = role else { return remove_member(&t, &project, &user).await };
+                let before = member_role(t.tx, project.as_str(), user.as_str()).await?;
                 set_member(t.tx, &project, &user, role).await?;
-                Ok(Vec::new())
+                change_keys(&t, &project, &user, (before, role)).await
             })
         })
         .await
@@ -238,6 +241,52 @@ async fn set_member(
     Ok(())
 }
 
+/// Says of each key of a member what it may do now, where that is another thing than
+/// before; the names of these keys.
+fn change_keys<'a>(
+    t: &'a Transaction<'_>,
+    project: &'a ProjectId,
+    user: &'a UserId,
+    (before, after): (Option<Role>, Role),
+) -> Boxed<'a, Vec<String>> {
+    Box::pin(async move {
+        let platform_admin = find_user(t.tx, user).await?.platform_admin;
+        let now: Micros = t.now().await?;
+        let mut changed = Vec::new();
+        for key in keys_of_member(t, project, user, now).await? {
+            let limit = role_of_word(&key.role);
+            let role = key_role(platform_admin, Some(after), limit);
+            if role == key_role(platform_admin, before, limit) {
+                continue;
+            }
+            let id = ApiKeyId::parse(&key.id).map_err(Fault::from)?;
+            changed.push(id.name());
+            let role = Revoked::Role(id, role.unwrap_or(Role::Viewer));
+            insert_revocation(t, &role, now).await?;
+        }
+        Ok::<_, Error>(changed)
+    })
+}
+
+/// The keys of a member that work at `now`.
+async fn keys_of_member(
+    t: &Transaction<'_>,
+    project: &ProjectId,
+    user: &UserId,
+    now: Micros,
+) -> Result<Vec<api_key::Model>> {
+    let expires = Condition::any()
+        .add(api_key::Column::ExpireTime.is_null())
+        .add(api_key::Column::ExpireTime.gt(now.0));
+    Ok(api_key::Entity::find()
+        .filter(api_key::Column::Project.eq(project.as_str()))
+        .filter(api_key::Column::UserId.eq(user.as_str()))
+        .filter(api_key::Column::RevokeTime.is_null())
+        .filter(expires)
+        .all(t.tx)
+        .await?)
+}
+
 fn remove_member<'a>(
     t: &'a Transaction<'_>,
     project: &'a ProjectId,
@@ -248,13 +297,8 @@ fn remove_member<'a>(
         if let Some(row) = member::Entity::find_by_id(key).one(t.tx).await? {
             row.delete(t.tx).await?;
         }
-        let keys = api_key::Entity::find()
-            .filter(api_key::Column::Project.eq(project.as_str()))
-            .filter(api_key::Column::UserId.eq(user.as_str()))
-            .filter(api_key::Column::RevokeTime.is_null())
-            .all(t.tx)
-            .await?;
         let now: Micros = t.now().await?;
+        let keys = keys_of_member(t, project, user, now).await?;
         let mut ended = Vec::with_capacity(keys.len());
         for key in keys {
             ended.push(super::api_keys::revoke(t, key, now).await?);

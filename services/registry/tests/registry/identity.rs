@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use tokio::time::timeout;
 use wolfpack_proto::registry::v1::{
     CreateApiKeyRequest, CreateProjectRequest, CreateUserRequest, IntrospectRequest,
     ListApiKeysRequest, ListProjectsRequest, RevokeApiKeyRequest, Role, SetProjectMemberRequest,
@@ -228,8 +230,29 @@ async fn membership_changes_reach_the_keys() {
         );
         assert_eq!(set(&member.key, Role::Admin).await.err(), Some(Reason::RoleTooLow));
         assert_eq!(who(&fleet, &member.key).await.unwrap().1, Role::Developer);
+        let elsewhere = RemoteAuthority::new(fleet.service("scheduler"), &fleet.context);
+        let role_there = || async { elsewhere.api_key(&member.key).await.unwrap().role() };
+        let known = elsewhere.api_key(&member.key).await.unwrap();
+        let open = elsewhere.standing(&known).unwrap();
         set(&admin.key, Role::Viewer).await.unwrap();
         assert_eq!(who(&fleet, &member.key).await.unwrap().1, Role::Viewer);
+        // Another service hears of it long before it would ask again.
+        let told = timeout(Duration::from_secs(5), open.revoked()).await.expect("it is told");
+        assert_eq!(told.reason, Reason::RoleTooLow);
+        assert_eq!(role_there().await, Some(wolfpack_types::Role::Viewer));
+        let late = elsewhere.standing(&known).unwrap().revoked().now_or_never();
+        assert_eq!(late.map(|fault| fault.reason), Some(Reason::RoleTooLow), "known before");
+        // The same once more tells nobody anything, and more ends nothing.
+        let viewer = elsewhere.api_key(&member.key).await.unwrap();
+        let viewing = elsewhere.standing(&viewer).unwrap();
+        set(&admin.key, Role::Viewer).await.unwrap();
+        set(&admin.key, Role::Admin).await.unwrap();
+        eventually("the key's own bound is what its user may do", || async {
+            (role_there().await == Some(wolfpack_types::Role::Developer)).then_some(())
+        })
+        .await;
+        assert!(viewing.revoked().now_or_never().is_none());
+        set(&admin.key, Role::Developer).await.unwrap();
         set(&admin.key, Role::Unspecified).await.unwrap();
         assert_eq!(who(&fleet, &member.key).await, Err(Reason::ApiKeyInvalid));
         // Coming back does not bring the old keys back.

@@ -2,7 +2,8 @@
 
 use wolfpack_proto::registry::v1::watch_wolves_response::Event;
 use wolfpack_proto::registry::v1::{
-    ListApiKeysRequest, RevokeApiKeyRequest, Role, WatchWolvesRequest, WhoAmIRequest, WolfState,
+    ListApiKeysRequest, RevokeApiKeyRequest, Role, SetProjectMemberRequest, WatchWolvesRequest,
+    WhoAmIRequest, WolfState,
 };
 use wolfpack_types::Reason;
 
@@ -32,6 +33,27 @@ async fn what_one_replica_writes_the_other_tells() {
         assert_eq!(told.name, wolf.id.name());
 
         let mut there = Identity::new(channel);
+        // It believes what it knows of the key for five seconds; that it is told is seen
+        // by its being faster, at least once. What it knew at first is older than that.
+        let role =
+            async || there.clone().who_am_i(WhoAmIRequest {}).await.unwrap().into_inner().role();
+        let mut took = Vec::new();
+        for now in [Role::Viewer, Role::Developer, Role::Viewer, Role::Developer] {
+            let began = std::time::Instant::now();
+            assert_ne!(role().await, now);
+            let set = SetProjectMemberRequest {
+                project: member.project.name(),
+                user: member.user.name(),
+                role: now.into(),
+            };
+            fleet.identity().set_project_member(set).await.unwrap();
+            eventually("the other replica knows of the role", || async {
+                (role().await == now).then_some(())
+            })
+            .await;
+            took.push(began.elapsed());
+        }
+        assert!(took[1..].iter().any(|took| took.as_secs() < 4), "{took:?}");
         let listed = there.list_api_keys(ListApiKeysRequest::default()).await.unwrap();
         let name = listed.into_inner().api_keys[0].name.clone();
         fleet.identity().revoke_api_key(RevokeApiKeyRequest { name }).await.unwrap();

@@ -1,6 +1,6 @@
 //! What an exposure is and who may have one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use wolfpack_types::{Endpoint, ExposureId, Fault, Principal, ProjectId, Reason, Target};
@@ -62,6 +62,10 @@ pub struct Origin {
 pub struct ExposureRules {
     /// The address that all of them listen on.
     pub address: IpAddr,
+    /// What callers are told in its place: a name or an address by which they reach
+    /// it. Default: the address.
+    #[serde(default)]
+    pub host: Option<String>,
     /// The first port that may be given out; 0 with `last_port` 0 for any that is
     /// free.
     #[serde(default)]
@@ -101,6 +105,7 @@ impl ExposureRules {
     pub fn any_port_of(address: IpAddr) -> Self {
         Self {
             address,
+            host: None,
             first_port: 0,
             last_port: 0,
             max: most(),
@@ -135,6 +140,18 @@ impl ExposureRules {
         }
     }
 
+    /// Where callers connect for a port that listens at `listening`.
+    #[must_use]
+    pub fn reached_at(&self, listening: SocketAddr) -> String {
+        match self.host.as_deref() {
+            None => listening.to_string(),
+            Some(host) if host.parse::<Ipv6Addr>().is_ok() => {
+                format!("[{host}]:{}", listening.port())
+            }
+            Some(host) => format!("{host}:{}", listening.port()),
+        }
+    }
+
     /// Every rule that makes no sense.
     #[must_use]
     pub fn faults(&self) -> Vec<String> {
@@ -144,6 +161,9 @@ impl ExposureRules {
         }
         if self.max == 0 || self.max_per_project == 0 || self.max_lifetime.is_zero() {
             faults.push("exposures.on_request: max, max_per_project and max_lifetime must not be zero; leave on_request out to allow none".to_owned());
+        }
+        if self.host.as_deref().is_some_and(|host| !is_host(host)) {
+            faults.push("exposures.on_request.host must be a name or an address, without a port; leave it out for the address".to_owned());
         }
         faults.extend(self.limits.faults("exposures.on_request.limits"));
         faults
@@ -160,6 +180,16 @@ impl ExposureLimits {
             )];
         }
         Vec::new()
+    }
+}
+
+/// A name as DNS has it, or an address without brackets.
+fn is_host(host: &str) -> bool {
+    let letters = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    match host.parse::<IpAddr>() {
+        // Nobody connects to 0.0.0.0.
+        Ok(address) => !address.is_unspecified(),
+        Err(_) => (1..=253).contains(&host.len()) && host.chars().all(letters),
     }
 }
 
@@ -199,6 +229,23 @@ mod tests {
         assert_eq!(rules(0, 0).ports(None).unwrap(), 0..=0);
         assert_eq!(rules(0, 0).ports(Some(8080)).unwrap(), 8080..=8080);
         assert!(rules(0, 0).ports(Some(22)).is_err(), "a service's of the system");
+    }
+
+    #[test]
+    fn callers_are_told_where_they_reach_it() {
+        let listening = SocketAddr::from(([0, 0, 0, 0], 30_000));
+        let told = |host: Option<&str>| {
+            let rules = ExposureRules { host: host.map(str::to_owned), ..rules(0, 0) };
+            (rules.reached_at(listening), rules.faults().is_empty())
+        };
+        let good = |told: &str| (told.to_owned(), true);
+        assert_eq!(told(None), good("0.0.0.0:30000"));
+        assert_eq!(told(Some("tcp.example.org")), good("tcp.example.org:30000"));
+        assert_eq!(told(Some("10.0.0.5")), good("10.0.0.5:30000"));
+        assert_eq!(told(Some("fd00::5")), good("[fd00::5]:30000"));
+        for wrong in ["", "0.0.0.0", "::", "a:80", "[fd00::5]", "http://a", "a b"] {
+            assert!(!told(Some(wrong)).1, "{wrong}");
+        }
     }
 
     #[test]

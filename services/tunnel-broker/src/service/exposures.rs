@@ -160,7 +160,7 @@ impl ExposureRpcs {
             name: spec.id.name(),
             endpoint: spec.endpoint.to_string(),
             target: spec.target.to_string(),
-            listen_address: exposure.address.to_string(),
+            listen_address: self.reached_at(exposure),
             project: origin.map(|origin| origin.owner.name()).unwrap_or_default(),
             creator: origin.map(|origin| origin.creator.clone()).unwrap_or_default(),
             limits: Some(wire::ExposureLimits {
@@ -175,6 +175,15 @@ impl ExposureRpcs {
             failed_connections,
             last_failure: last.map(|failure| self.show_failure(caller, exposure, failure)),
         }
+    }
+
+    /// By the name of its operator, where it was asked for.
+    fn reached_at(&self, exposure: &Exposure) -> String {
+        let rules = self.exposures.rules.as_ref().filter(|_| exposure.spec.origin.is_some());
+        rules.map_or_else(
+            || exposure.address.to_string(),
+            |rules| rules.reached_at(exposure.address),
+        )
     }
 
     /// The words may be the agent's, with hosts and paths of its machine: they are

@@ -13,12 +13,13 @@ use tonic::Code;
 use wolfpack_proto::registry::v1::Wolf;
 use wolfpack_proto::tunnel::v1 as wire;
 use wolfpack_proto::tunnel::v1::exposure_service_client::ExposureServiceClient;
+use wolfpack_rpc::auth::Standings;
 use wolfpack_rpc::{RpcChannel, from_status};
 use wolfpack_tunnel::AgentTunnel;
 use wolfpack_tunnel::tcp::{TcpPolicy, TcpTargets, Words};
 use wolfpack_tunnel_broker::domain::access::Owner;
 use wolfpack_tunnel_broker::domain::exposure::{ExposureLimits, ExposureRules, ExposureSpec};
-use wolfpack_types::{ApiKeyId, Endpoint, ExposureId, ProjectId, Reason, SandboxId, WolfId};
+use wolfpack_types::{ApiKeyId, Endpoint, ExposureId, ProjectId, Reason, Role, SandboxId, WolfId};
 
 use crate::support::{
     Fleet, SOON, Tcp, attached, echo, eventually, sink_then_send, talker, target,
@@ -401,19 +402,22 @@ async fn what_an_attached_agent_does_not_offer_is_refused_and_one_that_is_away_i
     mine.create_exposure(ask(&Endpoint::Wolf(wolf))).await.expect("what it does offer");
 }
 
-/// Revoked, or over by its own time.
+/// Revoked, of a lower role than it was, or over by its own time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_ends_with_the_key_that_made_it() {
-    for (key, revoked) in [(".admin", true), (".brief", false)] {
+    type End = fn(&Standings, &ApiKeyId);
+    let id = ApiKeyId::parse("key").unwrap();
+    let lowered: End = |standings, key| standings.change_role(key, Role::Viewer);
+    let ends: [(&str, End); 3] =
+        [(".admin", Standings::end_key), (".admin", lowered), (".brief", |_, _| {})];
+    for (key, end) in ends {
         let fleet = Fleet::with(|config| config.exposures.on_request = Some(rules())).await;
         let (project, wolf) = (ProjectId::new(), WolfId::new());
         belongs(&fleet, &wolf, Owner::Project(project.clone())).await;
         let wanted = ask(&Endpoint::Wolf(wolf));
         client(&fleet, &project, key).create_exposure(wanted).await.unwrap();
         assert_eq!(fleet.running.exposures.len(), 1);
-        if revoked {
-            fleet.running.standings.end_key(&ApiKeyId::parse("key").unwrap());
-        }
+        end(&fleet.running.standings, &id);
         eventually(|| fleet.running.exposures.is_empty(), || format!("its key {key} is void"))
             .await;
     }

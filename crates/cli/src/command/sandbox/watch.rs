@@ -48,6 +48,10 @@ impl Watch {
                 Err(failure) if failure.is(Reason::RevisionCompacted) => {
                     (self.revision, self.stream) = (0, None);
                 }
+                // What was opened with a higher role than the key has now: a lower one may do.
+                Err(failure) if failure.is(Reason::RoleTooLow) && self.stream.is_some() => {
+                    self.stream = None;
+                }
                 Err(failure) if failure.is_passing() || failure.is(Reason::WatcherTooSlow) => {
                     self.stream = None;
                     attempt += 1;

@@ -1,5 +1,6 @@
 //! What was revoked: an API key, or the tokens of a sandbox (of one boot, or of
-//! all when the execution is empty).
+//! all when the execution is empty). Or a key that is not revoked and has another
+//! role from then on.
 
 use sea_orm::entity::prelude::*;
 
@@ -11,6 +12,10 @@ pub(crate) struct Model {
     pub(crate) api_key: Option<String>,
     pub(crate) sandbox: Option<String>,
     pub(crate) execution: String,
+    /// Not in `api_key`: a replica of an older version would take it for revoked.
+    pub(crate) changed_key: Option<String>,
+    /// What `changed_key` may do now.
+    pub(crate) role: Option<String>,
     pub(crate) revision: i64,
     pub(crate) expire_time: i64,
 }
