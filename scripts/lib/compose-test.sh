@@ -15,7 +15,7 @@ compose_test() {
     # The folder itself is made by the stack, as a user's would be.
     rmdir "$state"
     trap 'compose_test_end' EXIT
-    export WOLFPACK_BIND=127.0.0.1
+    export WOLFPACK_BIND=127.0.0.1 WOLFPACK_EXPOSURES_BIND=127.0.0.1
     local exposed
     read -r WOLFPACK_GATEWAY_PORT WOLFPACK_AGENT_PORT exposed < <(compose_free_ports)
     export WOLFPACK_GATEWAY_PORT WOLFPACK_AGENT_PORT
@@ -41,6 +41,7 @@ compose_test() {
     [[ -z $(docker ps --all --quiet --filter "label=com.docker.compose.project=$stack") ]] || die "down left containers"
     WOLFPACK_COMPOSE_BUILT=yes up >/dev/null
     [[ $(compose_wolf_name) == "$wolf" ]] || die "the wolf came back as another one: $(compose_wolf_name), not $wolf"
+    ! docker port "$(container tunnel-broker)" "$exposed" >/dev/null 2>&1 || die "port $exposed stayed without --exposures"
     kept=$(compose_sandbox "$kept") || die "$kept is forgotten"
     say "known: $kept"
     compose_main_job

@@ -68,20 +68,23 @@ compose_certificate() {
         || die "no certificate for $service; the words of the registry are above"
 }
 
-# compose_exposures STATE FIRST-LAST NAME: writes down which ports users may ask for, and where they reach them: by the
+# compose_exposures FIRST-LAST NAME: says for compose.env which ports users may ask for, and where they reach them: by the
 # name where all addresses of the machine have them.
 # From 10000 on: below are the stack's own. Each port is a process of the engine.
 compose_exposures() {
-    local state=$1 range=$2 host=${WOLFPACK_EXPOSURES_BIND:-127.0.0.1} port
-    [[ $host != 0.0.0.0 && $host != :: ]] || host=$3
+    local range=$1 host=${WOLFPACK_EXPOSURES_BIND:-127.0.0.1} port
+    host=${host#[} host=${host%]}
+    if [[ $host == 0.0.0.0 || $host == :: ]]; then
+        [[ -n $2 ]] || die "--exposures on all addresses needs a --host, by which users reach them"
+        host=$2
+    fi
     [[ $range =~ ^([1-9][0-9]{4})-([1-9][0-9]{4})$ ]] || die "--exposures: '$range' is not FIRST-LAST, from 10000 to 65535"
     local first=${BASH_REMATCH[1]} last=${BASH_REMATCH[2]}
     ((first <= last && last <= 65535 && last - first < 200)) || die "--exposures: '$range' is not a range of at most 200 ports"
     for port in "${WOLFPACK_GATEWAY_PORT:-8443}" "${WOLFPACK_AGENT_PORT:-8444}"; do
         ((port < first || port > last)) || die "--exposures: $port is a port of the stack; give a range without it"
     done
-    printf '%s\n' "WOLFPACK_EXPOSURES_FIRST=$first" "WOLFPACK_EXPOSURES_LAST=$last" "WOLFPACK_EXPOSURES_HOST=$host" \
-        >>"$state/compose.env"
+    printf '%s\n' "WOLFPACK_EXPOSURES_FIRST=$first" "WOLFPACK_EXPOSURES_LAST=$last" "WOLFPACK_EXPOSURES_HOST=$host"
 }
 
 compose_random() {

@@ -189,6 +189,8 @@ reasons! {
     DialsLimited, "DIALS_LIMITED", ResourceExhausted, true;
     /// The broker gives out no more exposures, or no port of them is free.
     ExposuresLimited, "EXPOSURES_LIMITED", ResourceExhausted, true;
+    /// The user has as many API keys in the project as one may have.
+    ApiKeysLimited, "API_KEYS_LIMITED", ResourceExhausted, false;
     /// The watcher does not keep up; watch again.
     WatcherTooSlow, "WATCHER_TOO_SLOW", ResourceExhausted, true;
     /// The message is larger than the server takes.

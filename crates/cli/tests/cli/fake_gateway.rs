@@ -227,12 +227,16 @@ impl SandboxService for State {
         if !first && after != 2 {
             return Err(fault(Reason::Internal));
         }
+        let broken = match made.display_name.as_str() {
+            "lowered" => Reason::RoleTooLow,
+            _ => Reason::ServerStopping,
+        };
         let events = statuses.into_iter().zip(1..).filter(move |(_, revision)| *revision > after);
         let events = events.take(if first { 2 } else { 9 }).map(move |(status, revision)| {
             let sandbox = pb::Sandbox { status: Some(status), ..made.clone() };
             Ok(pb::WatchSandboxesResponse { revision, event: Some(Event::Upserted(sandbox)) })
         });
-        let end = if first { Some(Err(fault(Reason::ServerStopping))) } else { None };
+        let end = first.then(|| Err(fault(broken)));
         Ok(Response::new(stream::iter(events.chain(end).collect::<Vec<_>>()).boxed()))
     }
 

@@ -76,6 +76,14 @@ fn create_tells_each_stage_once_survives_a_broken_watch_and_prints_json() {
 }
 
 #[test]
+fn a_watch_goes_on_with_the_role_that_is_left() {
+    let gateway = FakeGateway::start();
+    let output = wolfpack(&gateway, &["sandbox", "create", "--name", "lowered"], b"");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("running after "), "{output:?}");
+}
+
+#[test]
 fn a_sandbox_that_fails_exits_by_its_reason() {
     let gateway = FakeGateway::start();
     let output = wolfpack(&gateway, &["sandbox", "create", "--name", "bad"], b"");

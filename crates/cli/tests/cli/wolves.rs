@@ -77,10 +77,12 @@ fn containers_are_told_by_where_they_stand_and_wolves_by_what_they_have() {
     let table = text(&output.stdout);
     assert!(table.contains("within") && table.contains("inside"), "{table}");
     assert!(table.contains("next-door") && table.contains("beside (sibling)"), "{table}");
-    let output = wolfpack(&gateway, &["wolf", "get", "one"], b"");
-    let facts = text(&output.stdout);
-    for part in ["docker modes", "nested", "/srv", "1 GiB is left"] {
-        assert!(facts.contains(part), "{part} in {facts}");
+    for name in ["one", "wolf/one"] {
+        let output = wolfpack(&gateway, &["wolf", "get", name], b"");
+        let facts = text(&output.stdout);
+        for part in ["docker modes", "nested", "/srv", "1 GiB is left"] {
+            assert!(facts.contains(part), "{part} in {facts}");
+        }
     }
 }
 

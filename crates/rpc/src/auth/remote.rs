@@ -49,7 +49,8 @@ pub struct RemoteAuthority {
 
 #[derive(Clone)]
 enum Answer {
-    Good(Principal),
+    /// And when it was asked for.
+    Good(Principal, Instant),
     Wrong,
 }
 
@@ -58,7 +59,7 @@ struct Ttl;
 impl Expiry<[u8; 32], Answer> for Ttl {
     fn expire_after_create(&self, _: &[u8; 32], answer: &Answer, _: Instant) -> Option<Duration> {
         Some(match answer {
-            Answer::Good(_) => POSITIVE,
+            Answer::Good(..) => POSITIVE,
             Answer::Wrong => NEGATIVE,
         })
     }
@@ -103,8 +104,9 @@ impl RemoteAuthority {
 
     async fn introspect(&self, key: &str) -> Result<Answer, Fault> {
         let request = IntrospectRequest { key: key.to_owned() };
+        let asked = Instant::now();
         match IdentityServiceClient::new(self.registry.clone()).introspect(request).await {
-            Ok(answer) => principal(&answer.into_inner()).map(Answer::Good),
+            Ok(answer) => principal(&answer.into_inner()).map(|user| Answer::Good(user, asked)),
             Err(status) => {
                 let fault = from_status(&status);
                 match fault.reason {
@@ -131,32 +133,34 @@ impl Authority for RemoteAuthority {
         // Callers with the same key wait for one answer; failures are not kept.
         let ask = || self.answers.try_get_with(hash, self.introspect(key));
         let mut answer = ask().await.map_err(|fault| (*fault).clone())?;
-        // What is remembered may be older than a role that was pushed: a higher one is
-        // asked for anew, a lower one counts at once. What is pushed is the older one
-        // for a moment after a role was raised; it counts all the same.
-        let pushed = match &answer {
-            Answer::Good(Principal::User { key, .. }) => self.revocations.changed_role(key),
-            Answer::Good(_) | Answer::Wrong => None,
-        };
-        if let (Some(pushed), Answer::Good(Principal::User { role, .. })) = (pushed, &answer)
-            && pushed > *role
+        // A role that was raised since is asked for anew.
+        if let Answer::Good(Principal::User { key, role, .. }, asked) = &answer
+            && self
+                .revocations
+                .changed_role(key)
+                .is_some_and(|(now, at)| now > *role && at >= *asked)
         {
             self.answers.invalidate(&hash).await;
             answer = ask().await.map_err(|fault| (*fault).clone())?;
         }
-        if let (Some(pushed), Answer::Good(Principal::User { role, .. })) = (pushed, &mut answer) {
+        // One that was lowered counts at once, whatever is remembered here or there.
+        // The one that was pushed is the older one for a moment after a role was
+        // raised; it counts all the same.
+        if let Answer::Good(Principal::User { key, role, .. }, _) = &mut answer
+            && let Some((pushed, _)) = self.revocations.changed_role(key)
+        {
             *role = pushed.min(*role);
         }
         match answer {
             // The answer may be older than a revocation that has arrived since, and
             // than the end of the key.
-            Answer::Good(Principal::User { key, expires, .. })
+            Answer::Good(Principal::User { key, expires, .. }, _)
                 if self.revocations.has_key(&key)
                     || expires.is_some_and(|end| clock::now() >= end) =>
             {
                 Err(wrong_key())
             }
-            Answer::Good(principal) => Ok(principal),
+            Answer::Good(principal, _) => Ok(principal),
             Answer::Wrong => Err(wrong_key()),
         }
     }

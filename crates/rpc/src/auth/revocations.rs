@@ -16,6 +16,8 @@ use super::standing::{Standing, Standings};
 
 /// Old entries are dropped when this many more came.
 const PRUNE_EVERY: usize = 4096;
+/// Longer than any token lives, and as long as the registry keeps them.
+const KEPT: Duration = MAX_TOKEN_LIFE.saturating_add(Duration::from_secs(3600));
 
 /// Revoked keys and sandboxes. Entries are kept for as long as a token can
 /// live, then dropped: their tokens have ended by themselves.
@@ -125,16 +127,18 @@ impl Revocations {
         if revoked {
             standing.end();
         } else if let Principal::User { key, role, .. } = principal
-            && self.changed_role(key).is_some_and(|now| now < *role)
+            && self.changed_role(key).is_some_and(|(now, _)| now < *role)
         {
             standing.end_lowered();
         }
         Some(standing)
     }
 
-    /// The role of a key whose role was changed not long ago.
-    pub(super) fn changed_role(&self, key: &ApiKeyId) -> Option<Role> {
-        self.known.read().roles.get(key).map(|(role, _)| *role)
+    /// The role of a key whose role was changed not long ago, and since when that is
+    /// known here.
+    pub(super) fn changed_role(&self, key: &ApiKeyId) -> Option<(Role, Instant)> {
+        let changed = self.known.read().roles.get(key).copied();
+        changed.filter(|(_, at)| at.elapsed() < KEPT)
     }
 
     pub(super) fn has_key(&self, key: &ApiKeyId) -> bool {
@@ -163,10 +167,9 @@ impl Known {
             return;
         }
         self.inserts = 0;
-        let kept = MAX_TOKEN_LIFE + Duration::from_secs(3600);
-        self.keys.retain(|_, at| at.elapsed() < kept);
-        self.roles.retain(|_, (_, at)| at.elapsed() < kept);
-        self.sandboxes.retain(|_, boots| boots.at.elapsed() < kept);
+        self.keys.retain(|_, at| at.elapsed() < KEPT);
+        self.roles.retain(|_, (_, at)| at.elapsed() < KEPT);
+        self.sandboxes.retain(|_, boots| boots.at.elapsed() < KEPT);
     }
 }
 

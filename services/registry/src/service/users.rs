@@ -86,7 +86,7 @@ impl Registry {
         let user = UserId::from_name(&message.user)?;
         actor.manages(&project)?;
         let role = role_from_proto(message.role);
-        let changed = self.database.set_member(project.clone(), user.clone(), role).await?;
+        let changed = self.database.set_member(&actor, project.clone(), user.clone(), role).await?;
         tracing::info!(by = %actor.user, %project, %user, ?role, keys = changed.len(), "member set");
         self.authority.forget();
         // Of a call that is made again, too: it changes nothing, and may be the one that waits.

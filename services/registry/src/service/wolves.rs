@@ -140,8 +140,9 @@ impl Registry {
         let revocations = Arc::clone(&self.revocations);
         let message = move |event: Event<WatchedWolf>| {
             // A watch outlives the check at its beginning.
-            if let Principal::User { key, .. } = &caller.principal
-                && revocations.get(&key.name()).is_some()
+            if let Principal::User { key, expires, .. } = &caller.principal
+                && (revocations.get(&key.name()).is_some()
+                    || expires.is_some_and(|end| clock::now() >= end))
             {
                 return Err(invalid_key());
             }

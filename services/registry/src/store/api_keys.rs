@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, EntityTrait as _,
-    IntoActiveModel as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _,
+    IntoActiveModel as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use wolfpack_types::{ApiKeyId, Fault, Principal, ProjectId, Reason, Role, UserId};
 
@@ -17,6 +17,10 @@ use crate::domain::access::{
 };
 use crate::domain::api_key::ApiKeySecret;
 use crate::domain::time::Micros;
+
+/// The most keys of one user that may work in one project: a change of its role is told
+/// of each of them, to watchers that have room for 4,096 events.
+const MOST_OF_A_MEMBER: u64 = 1000;
 
 pub(crate) type KeyRow = api_key::Model;
 
@@ -70,6 +74,11 @@ impl Database {
                 }
                 if new.role > standing {
                     return Err(role_too_high().into());
+                }
+                let now = t.now().await?;
+                let working = working_keys(&new.project, &new.user, now).count(t.tx).await?;
+                if working >= MOST_OF_A_MEMBER {
+                    return Err(too_many_keys().into());
                 }
                 let key = ApiKeySecret::generate(&environment);
                 let row = insert(&t, &new, &key.id, key.hash(&pepper).to_vec()).await?;
@@ -143,6 +152,22 @@ impl Database {
     }
 }
 
+/// The keys of a member that work at `now`.
+pub(super) fn working_keys(
+    project: &ProjectId,
+    user: &UserId,
+    now: Micros,
+) -> sea_orm::Select<api_key::Entity> {
+    let expires = Condition::any()
+        .add(api_key::Column::ExpireTime.is_null())
+        .add(api_key::Column::ExpireTime.gt(now.0));
+    api_key::Entity::find()
+        .filter(api_key::Column::Project.eq(project.as_str()))
+        .filter(api_key::Column::UserId.eq(user.as_str()))
+        .filter(api_key::Column::RevokeTime.is_null())
+        .filter(expires)
+}
+
 /// What every key that does not work is answered.
 pub(crate) fn invalid() -> Fault {
     Fault::new(
@@ -155,6 +180,15 @@ fn role_too_high() -> Fault {
     Fault::new(
         Reason::RoleTooLow,
         "a key cannot do more than its user; ask for a lower role, or for a higher one in the project",
+    )
+}
+
+fn too_many_keys() -> Fault {
+    Fault::new(
+        Reason::ApiKeysLimited,
+        format!(
+            "{MOST_OF_A_MEMBER} keys of this user work in this project; revoke some, and make those of jobs with a ttl"
+        ),
     )
 }
 

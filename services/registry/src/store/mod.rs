@@ -5,6 +5,8 @@ mod api_keys;
 mod entity;
 mod error;
 mod join_tokens;
+#[cfg(test)]
+mod members_tests;
 mod migrations;
 mod revocations;
 mod settings;

@@ -12,7 +12,7 @@ use wolfpack_types::{ApiKeyId, ExecutionId, Role, SandboxId};
 
 use super::entity::revocation;
 use super::{Database, REVOCATIONS, Result, Transaction};
-use crate::domain::access::role_word;
+use crate::domain::access::{role_of_word, role_word};
 use crate::domain::time::Micros;
 
 /// Longer than any token, and than any clock is wrong.
@@ -105,6 +105,12 @@ impl Database {
             .await?;
         Ok(done.rows_affected)
     }
+}
+
+/// The role that was told last of a key, not long ago.
+pub(super) async fn told_role(t: &Transaction<'_>, key: &ApiKeyId) -> Result<Option<Role>> {
+    let row = revocation::Entity::find_by_id(role_row_id(key)).one(t.tx).await?;
+    Ok(row.and_then(|row| row.role.as_deref().map(role_of_word)))
 }
 
 /// Writes a revocation with a fresh revision.

@@ -1,17 +1,19 @@
 //! Users, projects and who is a member of what.
 
 use sea_orm::{
-    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait,
-    EntityTrait as _, ModelTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    ActiveModelTrait as _, ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _,
+    ModelTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use wolfpack_store::idempotency::{self, Claim, IdempotencyError};
 use wolfpack_types::{ApiKeyId, Fault, ProjectId, Role, UserId};
 
-use super::entity::{api_key, member, project, user};
-use super::revocations::{Revoked, insert_revocation};
+use super::api_keys::working_keys;
+use super::entity::{member, project, user};
+use super::revocations::{Revoked, insert_revocation, told_role};
 use super::{Boxed, Database, Error, Page, PageRequest, Result, Transaction};
-use crate::domain::access::{key_role, project_not_found, role_of_word, role_word, user_not_found};
+use crate::domain::access::{
+    Actor, key_role, project_not_found, role_of_word, role_word, user_not_found,
+};
 use crate::domain::api_key::ApiKeySecret;
 use crate::domain::time::Micros;
 
@@ -107,16 +109,20 @@ impl Database {
     }
 
     /// Gives a role, or takes the membership away with all its keys; the names
-    /// of the keys that ended or may do more or less than before.
+    /// of the keys that ended or may do more or less than before. Whether `by` still
+    /// manages the project is asked again: who has just been made less must not
+    /// undo it.
     pub(crate) async fn set_member(
         &self,
+        by: &Actor,
         project: ProjectId,
         user: UserId,
         role: Option<Role>,
     ) -> Result<Vec<String>> {
-        self.tx((project, user), move |t, (project, user)| {
+        self.tx((by.clone(), project, user), move |t, (by, project, user)| {
             Box::pin(async move {
                 find_project(t.tx, &project).await?;
+                actor_now(&t, by).await?.manages(&project)?;
                 find_user(t.tx, &user).await?;
                 let Some(role) = role else { return remove_member(&t, &project, &user).await };
                 let before = member_role(t.tx, project.as_str(), user.as_str()).await?;
@@ -241,6 +247,15 @@ async fn set_member(
     Ok(())
 }
 
+/// The actor with what its user may do as this transaction sees it.
+async fn actor_now(t: &Transaction<'_>, by: Actor) -> Result<Actor> {
+    let user = find_user(t.tx, &by.user).await?;
+    let member = member_role(t.tx, by.project.as_str(), by.user.as_str()).await?;
+    let role = key_role(user.platform_admin, member, by.role)
+        .ok_or_else(|| project_not_found(&by.project))?;
+    Ok(Actor { role, platform_admin: by.platform_admin && user.platform_admin, ..by })
+}
+
 /// Says of each key of a member what it may do now, where that is another thing than
 /// before; the names of these keys.
 fn change_keys<'a>(
@@ -253,38 +268,22 @@ fn change_keys<'a>(
         let platform_admin = find_user(t.tx, user).await?.platform_admin;
         let now: Micros = t.now().await?;
         let mut changed = Vec::new();
-        for key in keys_of_member(t, project, user, now).await? {
+        for key in working_keys(project, user, now).all(t.tx).await? {
             let limit = role_of_word(&key.role);
             let role = key_role(platform_admin, Some(after), limit);
-            if role == key_role(platform_admin, before, limit) {
+            let id = ApiKeyId::parse(&key.id).map_err(Fault::from)?;
+            // What was told last may be another thing: a replica of a version before
+            // this changes roles and tells nobody.
+            let told = told_role(t, &id).await?;
+            if role == key_role(platform_admin, before, limit) && (told.is_none() || told == role) {
                 continue;
             }
-            let id = ApiKeyId::parse(&key.id).map_err(Fault::from)?;
             changed.push(id.name());
             let role = Revoked::Role(id, role.unwrap_or(Role::Viewer));
             insert_revocation(t, &role, now).await?;
         }
         Ok::<_, Error>(changed)
     })
-}
-
-/// The keys of a member that work at `now`.
-async fn keys_of_member(
-    t: &Transaction<'_>,
-    project: &ProjectId,
-    user: &UserId,
-    now: Micros,
-) -> Result<Vec<api_key::Model>> {
-    let expires = Condition::any()
-        .add(api_key::Column::ExpireTime.is_null())
-        .add(api_key::Column::ExpireTime.gt(now.0));
-    Ok(api_key::Entity::find()
-        .filter(api_key::Column::Project.eq(project.as_str()))
-        .filter(api_key::Column::UserId.eq(user.as_str()))
-        .filter(api_key::Column::RevokeTime.is_null())
-        .filter(expires)
-        .all(t.tx)
-        .await?)
 }
 
 fn remove_member<'a>(
@@ -298,7 +297,7 @@ fn remove_member<'a>(
             row.delete(t.tx).await?;
         }
         let now: Micros = t.now().await?;
-        let keys = keys_of_member(t, project, user, now).await?;
+        let keys = working_keys(project, user, now).all(t.tx).await?;
         let mut ended = Vec::with_capacity(keys.len());
         for key in keys {
             ended.push(super::api_keys::revoke(t, key, now).await?);

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use tokio::time::timeout;
+use wolfpack_proto::registry::v1::watch_revocations_response::Event;
 use wolfpack_proto::registry::v1::{
     CreateApiKeyRequest, CreateProjectRequest, CreateUserRequest, IntrospectRequest,
     ListApiKeysRequest, ListProjectsRequest, RevokeApiKeyRequest, Role, SetProjectMemberRequest,
-    WatchWolvesRequest, WhoAmIRequest,
+    WatchRevocationsRequest, WatchWolvesRequest, WhoAmIRequest,
 };
 use wolfpack_rpc::{Authority as _, RemoteAuthority};
 use wolfpack_types::{Principal, Reason};
@@ -19,6 +20,19 @@ async fn who(fleet: &Fleet, key: &str) -> Result<(String, Role, bool), Reason> {
     let answer = answer.map_err(|status| reason(&status))?.into_inner();
     let role = answer.role();
     Ok((answer.user, role, answer.platform_admin))
+}
+
+/// The revision of all that was revoked or changed.
+async fn revocations(fleet: &Fleet) -> i64 {
+    let mut identity = Identity::new(fleet.service("scheduler").without_deadline());
+    let mut watch =
+        identity.watch_revocations(WatchRevocationsRequest {}).await.unwrap().into_inner();
+    loop {
+        let event = watch.message().await.unwrap().unwrap();
+        if let Some(Event::Bookmark(_)) = event.event {
+            return event.revision;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,10 +257,13 @@ async fn membership_changes_reach_the_keys() {
         let late = elsewhere.standing(&known).unwrap().revoked().now_or_never();
         assert_eq!(late.map(|fault| fault.reason), Some(Reason::RoleTooLow), "known before");
         // The same once more tells nobody anything, and more ends nothing.
+        let before = revocations(&fleet).await;
         let viewer = elsewhere.api_key(&member.key).await.unwrap();
         let viewing = elsewhere.standing(&viewer).unwrap();
         set(&admin.key, Role::Viewer).await.unwrap();
+        assert_eq!(revocations(&fleet).await, before);
         set(&admin.key, Role::Admin).await.unwrap();
+        assert!(revocations(&fleet).await > before);
         eventually("the key's own bound is what its user may do", || async {
             (role_there().await == Some(wolfpack_types::Role::Developer)).then_some(())
         })

@@ -162,6 +162,9 @@ impl ExposureRules {
         if self.max == 0 || self.max_per_project == 0 || self.max_lifetime.is_zero() {
             faults.push("exposures.on_request: max, max_per_project and max_lifetime must not be zero; leave on_request out to allow none".to_owned());
         }
+        if self.address.is_unspecified() && self.host.is_none() {
+            faults.push("exposures.on_request.address is every address of the machine: set host to the name by which callers reach it".to_owned());
+        }
         if self.host.as_deref().is_some_and(|host| !is_host(host)) {
             faults.push("exposures.on_request.host must be a name or an address, without a port; leave it out for the address".to_owned());
         }
@@ -233,16 +236,18 @@ mod tests {
 
     #[test]
     fn callers_are_told_where_they_reach_it() {
-        let listening = SocketAddr::from(([0, 0, 0, 0], 30_000));
+        let listening = SocketAddr::from(([127, 0, 0, 1], 30_000));
         let told = |host: Option<&str>| {
             let rules = ExposureRules { host: host.map(str::to_owned), ..rules(0, 0) };
             (rules.reached_at(listening), rules.faults().is_empty())
         };
         let good = |told: &str| (told.to_owned(), true);
-        assert_eq!(told(None), good("0.0.0.0:30000"));
+        assert_eq!(told(None), good("127.0.0.1:30000"));
         assert_eq!(told(Some("tcp.example.org")), good("tcp.example.org:30000"));
         assert_eq!(told(Some("10.0.0.5")), good("10.0.0.5:30000"));
         assert_eq!(told(Some("fd00::5")), good("[fd00::5]:30000"));
+        let nowhere = IpAddr::from([0, 0, 0, 0]);
+        assert_eq!(ExposureRules::any_port_of(nowhere).faults().len(), 1, "nobody connects to it");
         for wrong in ["", "0.0.0.0", "::", "a:80", "[fd00::5]", "http://a", "a b"] {
             assert!(!told(Some(wrong)).1, "{wrong}");
         }
