@@ -48,11 +48,12 @@ impl Watch {
                 Err(failure) if failure.is(Reason::RevisionCompacted) => {
                     (self.revision, self.stream) = (0, None);
                 }
-                // What was opened with a higher role than the key has now: a lower one may do.
-                Err(failure) if failure.is(Reason::RoleTooLow) && self.stream.is_some() => {
-                    self.stream = None;
-                }
-                Err(failure) if failure.is_passing() || failure.is(Reason::WatcherTooSlow) => {
+                Err(failure)
+                    if failure.is_passing()
+                        || failure.is(Reason::WatcherTooSlow)
+                        // Opened with a higher role than the key has now: that one may do.
+                        || failure.is(Reason::RoleTooLow) && self.stream.is_some() =>
+                {
                     self.stream = None;
                     attempt += 1;
                     if attempt >= ATTEMPTS {
